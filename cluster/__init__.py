@@ -1,0 +1,1 @@
+"""What every process stands on: messages, errors, artifacts, settings, metrics. Knows neither models nor plans."""

@@ -1,0 +1,70 @@
+"""The Model protocol: what a family replica asks of an expert. Plain Python; knows nothing of Ray, plans or HTTP."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from cluster.errors import ModelError
+from cluster.messages import OptionValue
+from cluster.tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a model, its inputs fetched: texts as str, media as local files."""
+
+    task: Task
+    inputs: tuple[str | Path, ...]
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaOutput:
+    """Bytes a model made, to be stored as an artifact."""
+
+    content: bytes
+    media_type: str  # IANA
+    name: str  # file name with extension
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a model gives: a text or a medium, and the same as data for machines (labels, scores in 0..1, boxes in pixels)."""
+
+    value: str | MediaOutput
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Model(Protocol):
+    """An expert that is loaded. One reply per call, in order; a call that fails alone is a ModelError in its place."""
+
+    max_batch: int  # calls that gain from running together; 1 when none do
+
+    async def run(self, calls: Sequence[Call]) -> list[Output | ModelError]: ...
+
+
+class Computation:
+    """A Model that computes on this machine: `compute` runs in a thread, one batch at a time, so the replica stays responsive."""
+
+    max_batch = 1
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+
+    async def run(self, calls: Sequence[Call]) -> list[Output | ModelError]:
+        async with self._turn:
+            return await asyncio.to_thread(self._compute_each, calls)
+
+    def compute(self, calls: Sequence[Call]) -> list[Output]:
+        raise NotImplementedError
+
+    def _compute_each(self, calls: Sequence[Call]) -> list[Output | ModelError]:
+        """The whole batch, or, when it fails, call by call, so that one bad input does not spoil its neighbours."""
+        try:
+            return list(self.compute(calls))
+        except ModelError as exc:
+            if len(calls) == 1:
+                return [exc]
+        return [self._compute_each([call])[0] for call in calls]
