@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,16 +47,19 @@ class Model(Protocol):
 
 
 class Computation:
-    """A Model that computes on this machine: `compute` runs in a thread, one batch at a time, so the replica stays responsive."""
+    """A Model that computes on this machine: `compute` runs in the model's own thread, so the replica stays responsive.
+
+    A call that is cancelled leaves its computation behind in that thread; the next one waits for it, so a model never
+    computes twice at once.
+    """
 
     max_batch = 1
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1)
 
     async def run(self, calls: Sequence[Call]) -> list[Output | ModelError]:
-        async with self._turn:
-            return await asyncio.to_thread(self._compute_each, calls)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._compute_each, calls)
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         raise NotImplementedError
