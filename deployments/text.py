@@ -1,0 +1,178 @@
+"""Text experts without generation: sentence embeddings (all-MiniLM-L6-v2) and named entities (spaCy)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.errors import ModelError
+from cluster.tasks import Option, Task
+from deployments.model import Call, Computation, Output
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PIECE_TOKENS = 254  # the model was trained on 256 with its two marks; a longer text is cut and averaged
+HYPOTHESIS = "This text is about {}."
+# Cosines of one text to several labels lie within a few tenths; this temperature turns them into a readable ranking.
+LABEL_TEMPERATURE = 0.05
+# One prototype a class is the mean of its anchors.
+SENTIMENTS = {
+    "positive": (
+        "I love it, it is wonderful and I am very happy.",
+        "Excellent quality, works perfectly, highly recommended.",
+        "What a great success, thank you so much!",
+        "The best experience I have ever had.",
+    ),
+    "negative": (
+        "I hate it, it is terrible and I am very disappointed.",
+        "Awful quality, it broke, a complete waste of money.",
+        "What a disaster, this is sad and upsetting.",
+        "The worst experience I have ever had, I want a refund.",
+    ),
+    "neutral": (
+        "The meeting takes place on Tuesday at ten o'clock.",
+        "The report has twelve pages and describes the method.",
+        "The box contains a cable and a manual.",
+        "The train leaves from platform four.",
+    ),
+}
+ENTITY_PIECE_CHARACTERS = 100_000  # spaCy's own limit is 1,000,000; smaller pieces keep memory flat
+
+
+class MiniLM(Computation):
+    """Sentence embeddings, and the tasks that a cosine between them can do."""
+
+    max_batch = 16
+
+    def __init__(self, tokenizer: Any, encoder: Any) -> None:
+        super().__init__()
+        self._tokenizer, self._encoder = tokenizer, encoder
+        import torch
+
+        self._sentiments = torch.stack([self.embed(anchors).mean(dim=0) for anchors in SENTIMENTS.values()])
+
+    @classmethod
+    def load(cls, folder: Path) -> "MiniLM":
+        from transformers import AutoModel, AutoTokenizer
+
+        return cls(AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval())
+
+    def compute(self, calls: Sequence[Call]) -> list[Output]:
+        texts = [_texts(call) for call in calls]
+        vectors = iter(self.embed([text for group in texts for text in group]))
+        return [self._output(call, [next(vectors) for _ in group]) for call, group in zip(calls, texts, strict=True)]
+
+    def _output(self, call: Call, vectors: Sequence["Tensor"]) -> Output:
+        match call.task:
+            case Task.SENTENCE_SIMILARITY:
+                score = round(float(vectors[0] @ vectors[1]), 4)
+                return Output(f"{score:.2f} (0 unrelated, 1 same meaning)", {"similarity": score})
+            case Task.ZERO_SHOT_CLASSIFICATION:
+                return _ranking(_labels(call), [float(vectors[0] @ label) for label in vectors[1:]])
+            case Task.TEXT_CLASSIFICATION:
+                return _ranking(tuple(SENTIMENTS), (self._sentiments @ vectors[0]).tolist())
+            case _:
+                raise ModelError(f"sentence embeddings cannot do the task {call.task}")
+
+    def embed(self, texts: Sequence[str]) -> "Tensor":
+        """(texts, 384) unit vectors. A long text is the mean of its pieces, weighted by their tokens."""
+        import torch
+
+        pieces = [self._pieces(text) for text in texts]
+        flat = [piece for group in pieces for piece in group]
+        vectors = self._encode(flat) * torch.tensor([[float(len(piece))] for piece in flat])
+        sums = [part.sum(dim=0) for part in vectors.split([len(group) for group in pieces])]
+        return torch.nn.functional.normalize(torch.stack(sums))
+
+    def _pieces(self, text: str) -> list[list[int]]:
+        tokens: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if not tokens:
+            raise ModelError("the text is empty")
+        return [tokens[start : start + PIECE_TOKENS] for start in range(0, len(tokens), PIECE_TOKENS)]
+
+    def _encode(self, pieces: Sequence[Sequence[int]]) -> "Tensor":
+        """Mean of the token vectors, padding left out; at most `max_batch` pieces in one pass."""
+        import torch
+
+        first, last = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
+        marked = [{"input_ids": [first, *piece, last]} for piece in pieces]
+        means = []
+        for start in range(0, len(marked), self.max_batch):
+            batch = self._tokenizer.pad(marked[start : start + self.max_batch], return_tensors="pt")
+            with torch.inference_mode():
+                hidden = self._encoder(**batch).last_hidden_state
+            weights = batch["attention_mask"].unsqueeze(-1).float()
+            means.append(torch.nn.functional.normalize((hidden * weights).sum(dim=1) / weights.sum(dim=1)))
+        return torch.cat(means)
+
+
+class SpacyEntities(Computation):
+    """Named entities with spaCy's English pipeline; only its entity recogniser is loaded."""
+
+    def __init__(self, pipeline: Any) -> None:
+        super().__init__()
+        self._pipeline = pipeline
+
+    @classmethod
+    def load(cls, folder: Path) -> "SpacyEntities":
+        import spacy
+
+        unused = ("tok2vec", "tagger", "parser", "senter", "attribute_ruler", "lemmatizer")
+        return cls(spacy.util.load_model(folder, exclude=unused))
+
+    def compute(self, calls: Sequence[Call]) -> list[Output]:
+        return [self._recognise(str(call.inputs[0])) for call in calls]
+
+    def _recognise(self, text: str) -> Output:
+        entities: list[dict[str, Any]] = []
+        for start, piece in _pieces_at_spaces(text, ENTITY_PIECE_CHARACTERS):
+            entities += [
+                {"text": e.text, "label": e.label_, "start": start + e.start_char, "end": start + e.end_char}
+                for e in self._pipeline(piece).ents
+            ]
+        return Output(_grouped(entities) or "no named entities found", {"entities": entities})
+
+
+def _texts(call: Call) -> list[str]:
+    """The texts of a call whose vectors it needs: its inputs, then its labels as hypotheses."""
+    texts = [str(text) for text in call.inputs]
+    if call.task is Task.ZERO_SHOT_CLASSIFICATION:
+        texts += [HYPOTHESIS.format(label) for label in _labels(call)]
+    return texts
+
+
+def _labels(call: Call) -> tuple[str, ...]:
+    given = call.options.get(Option.LABELS, ())
+    labels = tuple(dict.fromkeys(given.split(",") if isinstance(given, str) else given))
+    labels = tuple(label.strip() for label in labels if label.strip())
+    if len(labels) < 2:  # noqa: PLR2004
+        raise ModelError("zero-shot classification needs two or more different labels")
+    return labels
+
+
+def _ranking(labels: Sequence[str], cosines: Sequence[float]) -> Output:
+    import torch
+
+    scores = (torch.tensor(cosines) / LABEL_TEMPERATURE).softmax(dim=0).tolist()
+    ranked = sorted(zip(labels, scores, strict=True), key=lambda pair: -pair[1])
+    value = ", ".join(f"{label} ({score:.2f})" for label, score in ranked)
+    return Output(value, {"labels": [{"label": label, "score": round(score, 4)} for label, score in ranked]})
+
+
+def _pieces_at_spaces(text: str, size: int) -> list[tuple[int, str]]:
+    """(start, piece) with cuts after a white space where there is one, so that no word is cut."""
+    pieces, start = [], 0
+    while len(text) - start > size:
+        cut = max(text.rfind(space, start, start + size) for space in " \n") + 1 or start + size
+        cut = cut if cut > start else start + size
+        pieces.append((start, text[start:cut]))
+        start = cut
+    return [*pieces, (start, text[start:])]
+
+
+def _grouped(entities: Sequence[dict[str, Any]]) -> str:
+    """PERSON: Angela Merkel; GPE: Berlin, Paris. Labels and names in order of their first mention, each once."""
+    groups: dict[str, dict[str, None]] = {}
+    for entity in entities:
+        groups.setdefault(entity["label"], {})[" ".join(entity["text"].split())] = None
+    return "; ".join(f"{label}: {', '.join(names)}" for label, names in groups.items())
