@@ -4,7 +4,14 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from cluster.errors import HuggingGPTError, NotFound
 from cluster.tasks import Task
