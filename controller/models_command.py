@@ -84,8 +84,7 @@ def _list(args: argparse.Namespace, catalogue: Catalogue, store: ModelStore) -> 
     if args.json:
         print(json.dumps(rows, indent=2))
     else:
-        console = Console()
-        console.print(_table(rows), width=max(console.width, MINIMUM_WIDTH))
+        Console(width=max(Console().width, MINIMUM_WIDTH)).print(_table(rows))
     return DONE
 
 

@@ -1,0 +1,120 @@
+"""`hgpt models` with small real cards whose files lie on this machine."""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster.catalogue import BUILT_IN, Catalogue
+from controller.models_command import add_parser, default_cards, models_root
+
+
+def entry(model_id: str, local: Path | None, tasks: list[str]) -> dict[str, object]:
+    content = b"weights"
+    file = {"path": "model.bin", "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
+    files = [file | {"local": str(local), "on_hub": False}] if local else []
+    return {
+        "id": model_id, "family": "text", "loader": "llm", "tasks": tasks, "licence": "MIT", "origin": "a test",
+        "memory_bytes": 1, "quality": 0.5, "description": "a test", "files": files,
+    }
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two models that a task uses (one of them without files), one planner, one whose file is gone."""
+    monkeypatch.setenv("HGPT_MODELS", str(tmp_path / "models"))
+    (tmp_path / "weights").write_bytes(b"weights")
+    cards = [
+        entry("org/expert", tmp_path / "weights", ["translation"]),
+        entry("org/engine", None, ["text-to-speech"]),
+        entry("org/planner", tmp_path / "weights", []),
+        entry("org/gone", tmp_path / "gone", []),
+    ]
+    path = tmp_path / "cards.yaml"
+    path.write_text(yaml.safe_dump(cards))
+    return path
+
+
+def hgpt(*words: str) -> int:
+    parser = argparse.ArgumentParser(prog="hgpt")
+    add_parser(parser.add_subparsers())
+    args = parser.parse_args(words)
+    code: int = args.run(args)
+    return code
+
+
+def states(catalogue: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    capsys.readouterr()
+    assert hgpt("models", "list", "--json", "--catalogue", str(catalogue)) == 0
+    return {row["id"]: row["state"] for row in json.loads(capsys.readouterr().out)}
+
+
+def test_pull_without_ids_takes_the_models_that_a_task_uses(catalogue: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert states(catalogue, capsys)["org/expert"] == "absent"
+    assert hgpt("models", "pull", "--catalogue", str(catalogue)) == 0
+    shown = states(catalogue, capsys)
+    assert shown == {"org/expert": "complete", "org/engine": "complete", "org/planner": "absent", "org/gone": "absent"}
+
+
+def test_pull_takes_the_named_models_only(catalogue: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hgpt("models", "pull", "org/planner", "--catalogue", str(catalogue)) == 0
+    shown = states(catalogue, capsys)
+    assert (shown["org/planner"], shown["org/expert"]) == ("complete", "absent")
+
+
+def test_one_model_that_cannot_be_had_does_not_keep_the_rest_away(catalogue: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hgpt("models", "pull", "--all", "--catalogue", str(catalogue)) == 1
+    assert "no source can deliver model.bin of org/gone" in capsys.readouterr().err
+    assert states(catalogue, capsys)["org/planner"] == "complete"
+
+
+def test_an_unknown_id_is_one_sentence_and_exit_code_2(catalogue: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("pull", "verify"):
+        assert hgpt("models", command, "nobody/knows", "--catalogue", str(catalogue)) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("no model card has id nobody/knows")
+        assert err.count("\n") == 1
+
+
+def test_verify_finds_a_changed_file_and_pull_again_repairs_it(
+    catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--catalogue", str(catalogue))
+    assert hgpt("models", "pull", "org/expert", *options) == 0
+    assert hgpt("models", "verify", *options) == 0
+    next((tmp_path / "models").rglob("model.bin")).write_bytes(b"Weights")
+    assert hgpt("models", "verify", *options) == 1
+    assert "model.bin of org/expert has sha256" in capsys.readouterr().err
+    assert hgpt("models", "pull", "--again", "org/expert", *options) == 0
+    assert hgpt("models", "verify", "org/expert", *options) == 0
+
+
+def test_verify_of_a_model_that_is_not_here_fails(catalogue: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hgpt("models", "verify", "org/expert", "--catalogue", str(catalogue)) == 1
+    assert "has not been pulled" in capsys.readouterr().err
+
+
+def test_the_table_shows_every_built_in_id_whole(catalogue: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hgpt("models", "list") == 0
+    shown = capsys.readouterr().out
+    assert all(model_id in shown for model_id in Catalogue.read(BUILT_IN).cards)
+
+
+def test_the_default_set_is_every_built_in_card_but_the_small_planner() -> None:
+    catalogue = Catalogue.read(BUILT_IN)
+    assert set(catalogue.cards) - {card.id for card in default_cards(catalogue)} == {"Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF"}
+
+
+def test_a_wrong_catalogue_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hgpt("models", "list", "--catalogue", str(tmp_path / "absent.yaml")) == 1
+    assert "absent.yaml" in capsys.readouterr().err
+
+
+def test_the_folder_comes_from_the_environment_or_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HGPT_MODELS", str(tmp_path))
+    assert models_root() == tmp_path
+    monkeypatch.delenv("HGPT_MODELS")
+    assert models_root() == Path.home() / ".cache" / "hugginggpt" / "models"
