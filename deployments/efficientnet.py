@@ -5,7 +5,6 @@ Module names follow the keys of the published PyTorch weights. Input (N, 3, 224,
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -58,7 +57,7 @@ class InvertedResidual(nn.Module):
         self._adds_input = stride == 1 and channels_in == stage.channels
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = features
+        hidden: Tensor = features
         if self._expand_conv is not None and self._bn0 is not None:
             hidden = functional.relu6(self._bn0(self._expand_conv(hidden)))
         hidden = functional.relu6(self._bn1(self._depthwise_conv(hidden)))
@@ -86,7 +85,8 @@ class EfficientNetLite0(nn.Module):
         for block in self._blocks:
             features = block(features)
         features = functional.relu6(self._bn1(self._conv_head(features)))
-        return torch.as_tensor(self._fc(features.mean(dim=(2, 3))))
+        logits: Tensor = self._fc(features.mean(dim=(2, 3)))
+        return logits
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

@@ -20,7 +20,7 @@ _MONEY = re.compile(rf"([$€£¥])\s?({_NUMBER})\s?([万亿]*)")
 _PERCENT = re.compile(rf"({_NUMBER})\s?%")
 _MINUS = re.compile(r"(?<![\w.])[-−](?=\d)")
 _PLAIN = re.compile(_NUMBER)
-_PUNCTUATION = str.maketrans("，。、；：？！“”‘’（）《》…—", ",.,;:?!\"\"''()\"\".,")
+_PUNCTUATION = str.maketrans("，。、；：？！“”‘’（）《》…—", ',.,;:?!""\'\'()"".,')
 
 
 def in_pinyin(text: str) -> str:

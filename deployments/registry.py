@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
+from deployments.detector import Detector
 from deployments.model import Model
 from deployments.speech import Espeak, Hibari, Whisper
 from deployments.text import MiniLM, SpacyEntities
@@ -35,6 +36,7 @@ LOADERS: dict[str, Loader] = {
     "minilm": _with_files(MiniLM.load),
     "spacy_ner": _with_files(SpacyEntities.load),
     "efficientnet": _with_files(EfficientNet.load),
+    "tfjs_detector": _with_files(Detector.load),
     "whisper": _with_files(lambda folder: Whisper.load(folder, _threads())),
     "hibari": lambda _card, _folder: Hibari.load(_threads()),
     "espeak": lambda _card, _folder: Espeak(),

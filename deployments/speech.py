@@ -28,7 +28,7 @@ PCM_FULL_SCALE = 32_767
 FULL_SAMPLE_BYTES = 2
 
 # Languages whose espeak-ng voice has another name than their ISO 639-1 code.
-VOICES = {"zh": "cmn-latn-pinyin", "en": "en-us", "no": "nb"}
+VOICES = {"zh": "cmn-latn-pinyin", "en": "en-us", "no": "nb", "nb": "nb"}
 
 
 class Whisper(Computation):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -160,6 +161,6 @@ def _model_input(picture: "Image") -> "Tensor":
 
 def _joined(line: Sequence[Piece]) -> str:
     text = line[0].text
-    for before, piece in zip(line, line[1:], strict=False):
+    for before, piece in pairwise(line):
         text += ("   " if piece.left - before.right > WIDE_GAP * piece.height else " ") + piece.text
     return text

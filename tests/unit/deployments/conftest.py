@@ -1,0 +1,33 @@
+"""The real experts, each loaded once a session; their weights come from the model store."""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from cluster.catalogue import BUILT_IN, Catalogue
+from deployments.model import Model
+from deployments.registry import LOADERS
+from deployments.store import ModelStore
+
+# Two busy torch threads can stall on a loaded two-core machine; set before the first import of torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.fixture(scope="session")
+def expert() -> Callable[[str], Model]:
+    """Takes a loader key and gives the model of its first card."""
+    catalogue = Catalogue.read(BUILT_IN)
+    store = ModelStore(Path(os.environ.get("HGPT_MODELS") or Path.home() / ".cache/hugginggpt/models"))
+
+    @cache
+    def load(loader: str) -> Model:
+        card = next((card for card in catalogue.cards.values() if card.loader == loader), None)
+        if card is None:
+            pytest.skip(f"no model card has the loader {loader}")
+        return LOADERS[loader](card, store.ensure(card) if card.files else None)
+
+    return load
