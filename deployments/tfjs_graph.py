@@ -140,7 +140,7 @@ def _resize_bilinear(inputs: Sequence[Tensor], _attributes: Attributes) -> Tenso
 
 
 def _stretched(picture: Tensor, dimension: int, target: int) -> Tensor:
-    """Linear between neighbours, sample i at i × source / target."""
+    """Linear between neighbours, sample i at i * source / target."""
     source = picture.shape[dimension]
     places = torch.arange(target) * (source / target)
     before = places.floor().long()
