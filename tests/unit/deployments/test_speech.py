@@ -1,6 +1,7 @@
 import asyncio
 import io
 import math
+import re
 import struct
 import wave
 from collections.abc import Callable
@@ -18,9 +19,12 @@ from deployments.speech import Espeak
 from tests.media import BECKETT, TWO_CITIES, empty_file, recording, silence, zip_named_png
 
 Expert = Callable[[str], Model]
-PLAIN = jiwer.Compose(
-    [jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.RemoveMultipleSpaces(), jiwer.Strip(), jiwer.ReduceToListOfListOfWords()]
-)
+
+
+def word_error_rate(said: str, transcript: str) -> float:
+    """Case and punctuation do not count."""
+    plain = [re.sub(r"[^\w\s']", " ", text.lower()) for text in (said, transcript)]
+    return float(jiwer.wer(*plain))
 
 
 def transcribe(model: Model, *paths: Path) -> list[Output | ModelError]:
@@ -51,7 +55,7 @@ def heard(reply: Output | ModelError) -> tuple[float, float]:
 def test_english_speech_is_transcribed_with_at_most_one_word_in_ten_wrong(expert: Expert, name: str, said: str) -> None:
     (reply,) = transcribe(expert("whisper"), recording(name))
     assert isinstance(reply, Output), reply
-    assert jiwer.wer(said, str(reply.value), reference_transform=PLAIN, hypothesis_transform=PLAIN) <= 0.1
+    assert word_error_rate(said, str(reply.value)) <= 0.1
     assert reply.data["language"] == "en"
     times = [time for segment in reply.data["segments"] for time in (segment["start_s"], segment["end_s"])]
     assert times == sorted(times)

@@ -83,7 +83,7 @@ def test_the_end_of_a_long_text_counts(expert: Expert) -> None:
 
 
 def test_a_text_is_sorted_into_the_label_that_fits(expert: Expert) -> None:
-    options = {Option.LABELS: ("politics", "sports", "cooking")}
+    options: dict[str, OptionValue] = {Option.LABELS: ("politics", "sports", "cooking")}
     reply = give(expert("minilm"), Task.ZERO_SHOT_CLASSIFICATION, "The striker scored twice in the final.", options=options)
     assert str(reply.value).startswith("sports (")
     assert sum(label["score"] for label in reply.data["labels"]) == pytest.approx(1, abs=1e-3)
