@@ -23,8 +23,8 @@ Expert = Callable[[str], Model]
 
 def word_error_rate(said: str, transcript: str) -> float:
     """Case and punctuation do not count."""
-    plain = [re.sub(r"[^\w\s']", " ", text.lower()) for text in (said, transcript)]
-    return float(jiwer.wer(*plain))
+    reference, hypothesis = (re.sub(r"[^\w\s']", " ", text.lower()) for text in (said, transcript))
+    return float(jiwer.wer(reference, hypothesis))
 
 
 def transcribe(model: Model, *paths: Path) -> list[Output | ModelError]:
