@@ -74,7 +74,9 @@ class ModelCard(_Frozen):
     """A model is its hub id, revision and file hashes; where the bytes come from is a detail."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")  # "org/name"
-    revision: str | None = Field(default=None, pattern=r"^[A-Za-z0-9]+$")  # commit of the hub repository; None for a model that the hub does not have
+    revision: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9]+$"
+    )  # commit of the hub repository; None for a model that the hub does not have
     family: str  # the Serve deployment that runs it
     loader: str  # key of deployments.registry.LOADERS
     tasks: tuple[Task, ...] = ()
@@ -115,7 +117,8 @@ class Catalogue:
         cards: list[ModelCard] = []
         for path in paths:
             try:
-                cards += [ModelCard.model_validate(entry) for entry in yaml.safe_load(path.read_text()) or []]
+                entries = yaml.safe_load(path.read_text()) or []
+                cards += [_anchored(ModelCard.model_validate(entry), path.parent) for entry in entries]
             except (OSError, yaml.YAMLError, ValidationError) as exc:
                 raise HuggingGPTError(f"{path}: {exc}") from exc
         return cls(tuple(cards))
@@ -128,3 +131,9 @@ class Catalogue:
 
     def for_task(self, task: Task) -> list[ModelCard]:
         return [card for card in self.cards.values() if task in card.tasks]
+
+
+def _anchored(card: ModelCard, folder: Path) -> ModelCard:
+    """A card whose relative local paths start at the folder of its YAML file."""
+    files = tuple(f.model_copy(update={"local": folder / f.local}) if f.local else f for f in card.files)
+    return card.model_copy(update={"files": files})

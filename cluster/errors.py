@@ -11,7 +11,8 @@
     │   └── ModelUnavailable            503  no source could deliver the model's files
     ├── LanguageModelError              502  the controller LLM replied rubbish or an error
     │   └── LanguageModelTimeout        504
-    └── Overloaded                      503
+    ├── RunTimeout                      504  the whole run took longer than its limit
+    └── Overloaded                      429  too many runs in flight; try again
 
 Ray pickles exceptions with their positional arguments, so each class takes exactly one: the message.
 """
@@ -77,6 +78,11 @@ class LanguageModelTimeout(LanguageModelError):
     code = "language_model_timeout"
 
 
+class RunTimeout(HuggingGPTError):
+    status = 504
+    code = "run_timeout"
+
+
 class Overloaded(HuggingGPTError):
-    status = 503
+    status = 429
     code = "overloaded"

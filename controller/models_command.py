@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from cluster.catalogue import BUILT_IN, Catalogue, ModelCard
 from cluster.errors import HuggingGPTError, ModelError, NotFound
+from cluster.settings import models_folder
 from deployments.store import ModelStore
 from deployments.store_progress import progress_on
 
@@ -35,11 +35,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     pull.add_argument("--again", action="store_true", help="delete what is here first, to repair a corrupt model")
     verify = _command(commands, "verify", "hash the files again", verify_models)
     verify.add_argument("models", nargs="*", metavar="ID", help="model ids; without any, every model that is here")
-
-
-def models_root() -> Path:
-    """HGPT_MODELS, or the user's cache folder."""
-    return Path(os.environ.get("HGPT_MODELS") or Path.home() / ".cache" / "hugginggpt" / "models").expanduser()
 
 
 def default_cards(catalogue: Catalogue) -> list[ModelCard]:
@@ -70,7 +65,7 @@ def _command(
 
 def _with_catalogue(args: argparse.Namespace, command: Callable[[argparse.Namespace, Catalogue, ModelStore], int]) -> int:
     try:
-        return command(args, Catalogue.read(*(args.catalogue or [BUILT_IN])), ModelStore(models_root()))
+        return command(args, Catalogue.read(*(args.catalogue or [BUILT_IN])), ModelStore(models_folder()))
     except NotFound as exc:
         print(exc, file=sys.stderr)
         return MISUSED

@@ -36,7 +36,7 @@ STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
 class SameConv(nn.Conv2d):
     """TensorFlow's padding SAME: with stride 2 the odd pixel goes to the right and the bottom."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: Tensor) -> Tensor:
         padding: list[int] = []
         for size, kernel, stride in zip(input.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
             missing = max((-(-size // stride) - 1) * stride + kernel - size, 0)

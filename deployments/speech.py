@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import ModelError
+from cluster.language import detect_language
 from cluster.messages import OptionValue
 from cluster.tasks import Option
-from deployments.language import detect_language
 from deployments.mandarin import in_pinyin
 from deployments.model import Call, Computation, MediaOutput, Output
 

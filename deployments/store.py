@@ -1,8 +1,8 @@
 """ModelStore: complete models on this machine's disk. Knows where files lie and when they are whole; sources know how to get them.
 
-    root/{org}--{name}/{revision}/                    a complete model; it appears by one rename
-    root/.partial/{org}--{name}/{fingerprint}/        what an unfinished pull has got, used again by the next one
-    root/.locks/{org}--{name}                         one pull per model at a time, over processes
+root/{org}--{name}/{revision}/                    a complete model; it appears by one rename
+root/.partial/{org}--{name}/{fingerprint}/        what an unfinished pull has got, used again by the next one
+root/.locks/{org}--{name}                         one pull per model at a time, over processes
 """
 
 import hashlib

@@ -156,9 +156,7 @@ def _pip_command(requirement: Path, folder: Path) -> list[str]:
 def _run_pip(member: WheelMember, command: list[str], folder: Path, tell: Tell) -> None:
     """The person's pip settings hold, mirrors and socket timeouts among them, so pip's own timeouts end every wait."""
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
-    ) as pip:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment) as pip:
         try:
             lines = _follow(pip.stdout or (), tell)
         except BaseException:  # also when the person presses Ctrl-C: no pip is left behind

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from cluster.catalogue import BUILT_IN, Catalogue
-from controller.models_command import add_parser, default_cards, models_root
+from cluster.settings import models_folder
+from controller.models_command import add_parser, default_cards
 
 
 def entry(model_id: str, local: Path | None, tasks: list[str]) -> dict[str, object]:
@@ -17,8 +18,16 @@ def entry(model_id: str, local: Path | None, tasks: list[str]) -> dict[str, obje
     file = {"path": "model.bin", "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
     files = [file | {"local": str(local), "on_hub": False}] if local else []
     return {
-        "id": model_id, "family": "text", "loader": "llm", "tasks": tasks, "licence": "MIT", "origin": "a test",
-        "memory_bytes": 1, "quality": 0.5, "description": "a test", "files": files,
+        "id": model_id,
+        "family": "text",
+        "loader": "llm",
+        "tasks": tasks,
+        "licence": "MIT",
+        "origin": "a test",
+        "memory_bytes": 1,
+        "quality": 0.5,
+        "description": "a test",
+        "files": files,
     }
 
 
@@ -79,9 +88,7 @@ def test_an_unknown_id_is_one_sentence_and_exit_code_2(catalogue: Path, capsys: 
         assert err.count("\n") == 1
 
 
-def test_verify_finds_a_changed_file_and_pull_again_repairs_it(
-    catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_finds_a_changed_file_and_pull_again_repairs_it(catalogue: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--catalogue", str(catalogue))
     assert hgpt("models", "pull", "org/expert", *options) == 0
     assert hgpt("models", "verify", *options) == 0
@@ -115,6 +122,6 @@ def test_a_wrong_catalogue_is_exit_code_1(tmp_path: Path, capsys: pytest.Capture
 
 def test_the_folder_comes_from_the_environment_or_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HGPT_MODELS", str(tmp_path))
-    assert models_root() == tmp_path
+    assert models_folder() == tmp_path
     monkeypatch.delenv("HGPT_MODELS")
-    assert models_root() == Path.home() / ".cache" / "hugginggpt" / "models"
+    assert models_folder() == Path.home() / ".cache" / "hugginggpt" / "models"

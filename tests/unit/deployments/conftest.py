@@ -3,11 +3,11 @@
 import os
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from cluster.catalogue import BUILT_IN, Catalogue
+from cluster.settings import models_folder
 from deployments.model import Model
 from deployments.registry import LOADERS
 from deployments.store import ModelStore
@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 def expert() -> Callable[[str], Model]:
     """Takes a loader key and gives the model of its first card."""
     catalogue = Catalogue.read(BUILT_IN)
-    store = ModelStore(Path(os.environ.get("HGPT_MODELS") or Path.home() / ".cache/hugginggpt/models"))
+    store = ModelStore(models_folder())
 
     @cache
     def load(loader: str) -> Model:

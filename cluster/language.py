@@ -9,6 +9,14 @@ MIN_PROBABILITY = 0.9
 LATIN_RIVALS = ("cs", "da", "de", "en", "es", "fi", "fr", "hu", "id", "it", "nl", "no", "pl", "pt", "ro", "sv", "tr", "vi")
 OTHER_RIVALS = ("ar", "bg", "el", "fa", "he", "hi", "ru", "th", "uk")
 
+NAMES = {
+    **{"en": "English", "zh": "Chinese", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian"},
+    **{"pt": "Portuguese", "nl": "Dutch", "pl": "Polish", "ru": "Russian", "uk": "Ukrainian", "cs": "Czech"},
+    **{"sv": "Swedish", "da": "Danish", "fi": "Finnish", "no": "Norwegian", "ja": "Japanese", "ko": "Korean"},
+    **{"ar": "Arabic", "he": "Hebrew", "hi": "Hindi", "tr": "Turkish", "el": "Greek", "hu": "Hungarian"},
+    **{"ro": "Romanian", "bg": "Bulgarian", "vi": "Vietnamese", "id": "Indonesian", "th": "Thai", "fa": "Persian"},
+}
+
 _KANA = re.compile(r"[\u3040-\u30ff]")
 _HANGUL = re.compile(r"[\uac00-\ud7af]")
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
@@ -26,6 +34,11 @@ def detect_language(text: str) -> str | None:
         return "ko" if hangul > kana + han else "ja" if kana else "zh"
     language, probability = _identifier().classify(text)
     return str(language) if probability >= MIN_PROBABILITY else None
+
+
+def language_name(code: str | None) -> str | None:
+    """English name for prompts; None for an unknown code."""
+    return NAMES.get(code) if code else None
 
 
 @cache

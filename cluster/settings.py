@@ -1,0 +1,109 @@
+"""The typed mirror of serve_config.yaml's `args`: every number an operator may turn. An unknown key stops the start."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cluster.errors import HuggingGPTError
+
+
+def home_folder() -> Path:
+    """HGPT_HOME, or the user's cache folder: where this machine keeps models and artifacts."""
+    return Path(os.environ.get("HGPT_HOME") or "~/.cache/hugginggpt").expanduser()
+
+
+def models_folder() -> Path:
+    """HGPT_MODELS, or `models` in the home folder."""
+    return Path(os.environ.get("HGPT_MODELS") or home_folder() / "models").expanduser()
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LanguageModelClient(_Section):
+    """How the controller and the LLM experts reach the LLM. The key itself is never in the YAML."""
+
+    base_url: str = "http://127.0.0.1:8000/llm/v1"
+    model: str = "controller"
+    api_key_env: str = "HGPT_LLM_API_KEY"
+    timeout_s: float = Field(default=120, gt=0)
+    max_retries: int = Field(default=2, ge=0)
+
+
+class Planning(_Section):
+    max_steps: int = Field(default=10, ge=1, le=100)
+    max_tokens: int = Field(default=400, ge=32)
+    timeout_s: float = Field(default=120, gt=0)
+
+
+class Selecting(_Section):
+    margin: float = Field(default=0.1, ge=0)  # candidates this close in quality to the best are put to the LLM
+    max_candidates: int = Field(default=4, ge=1)
+
+
+class Answering(_Section):
+    max_tokens: int = Field(default=300, ge=32)
+    shown_characters: int = Field(default=400, ge=50)  # of each result, in the answer's prompt
+
+
+class Family(_Section):
+    """One family deployment. `deployment` goes to Ray Serve as it is (num_replicas or autoscaling_config, …)."""
+
+    deployment: Mapping[str, Any] = Field(default_factory=dict)
+    max_models: int = Field(default=4, ge=1)  # loaded at once in a replica
+    batch_wait_s: float = Field(default=0.01, ge=0)
+
+
+class Limits(_Section):
+    max_upload_bytes: int = Field(default=50_000_000, gt=0)
+    max_files: int = Field(default=10, gt=0)
+    step_timeout_s: float = Field(default=600, gt=0)
+    run_timeout_s: float = Field(default=1800, gt=0)
+    max_runs_in_flight: int = Field(default=64, gt=0)
+
+
+class AppSettings(_Section):
+    """`args` of the application `controller.app:build`."""
+
+    llm: LanguageModelClient = LanguageModelClient()
+    planning: Planning = Planning()
+    selecting: Selecting = Selecting()
+    answering: Answering = Answering()
+    limits: Limits = Limits()
+    artifacts: str = Field(default_factory=lambda: f"file://{home_folder()}/artifacts")  # any fsspec URL that all nodes see
+    models: Path = Field(default_factory=models_folder)
+    catalogues: tuple[Path, ...] = ()  # YAML files of own model cards, after the built-in ones
+    families: Mapping[str, Family] = Field(default_factory=lambda: {name: Family() for name in ("text", "vision", "speech")})
+    ingress: Mapping[str, Any] = Field(default_factory=dict)  # deployment options of the HTTP door
+
+
+class EngineSettings(_Section):
+    """`args` of the application `deployments.llm:build`."""
+
+    engine: Literal["llama_cpp", "vllm", "echo"] = "llama_cpp"
+    model: str = "Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF"  # a card id (llama_cpp) or a hub id or path (vllm)
+    serves_as: str = "controller"  # the model name that clients give
+    models: Path = Field(default_factory=models_folder)
+    catalogues: tuple[Path, ...] = ()
+    threads: int | None = None  # None: all cores
+    parallel: int = Field(default=4, ge=1)  # requests decoded together
+    context_tokens: int = Field(default=4096, ge=1024)  # of each of them
+    accelerator: str | None = None  # vllm: Ray's accelerator type such as "A100", "cpu" for none
+    engine_kwargs: Mapping[str, Any] = Field(default_factory=dict)  # vllm: goes to the engine as it is
+    deployment: Mapping[str, Any] = Field(default_factory=dict)
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def parse(kind: type[T], args: Mapping[str, Any]) -> T:
+    """The settings, or HuggingGPTError with one line per wrong key."""
+    try:
+        return kind.model_validate(args)
+    except ValidationError as exc:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
+        raise HuggingGPTError(f"the configuration is wrong: {wrong}") from exc

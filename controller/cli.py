@@ -1,0 +1,29 @@
+"""`hgpt`: ask, plan, serve, models. Parses and dispatches; every command is a file of its own."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cluster.errors import HuggingGPTError
+from controller import ask_command, models_command, serve_command
+
+FAILED = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="hgpt", description="Ask a cluster of AI models in plain words, with files.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (ask_command, serve_command, models_command):
+        module.add_parser(commands)
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except HuggingGPTError as exc:
+        print(f"hgpt: {exc.message}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("hgpt: stopped", file=sys.stderr)
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

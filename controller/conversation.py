@@ -1,0 +1,93 @@
+"""An OpenAI chat request → our Request: texts, files in order of appearance, long passages and earlier results as files too."""
+
+import uuid
+from collections.abc import Iterable
+
+from cluster.chat import Message
+from cluster.errors import BadFile, BadRequest, NotFound
+from cluster.messages import ArtifactRef
+from cluster.settings import Limits
+from controller.intake import Intake
+from controller.openai_schema import MODEL, AudioPart, ChatMessage, ChatRequest, FilePart, ImagePart, TextPart
+from controller.request import Request, RequestFile, artifacts_named, split_passages
+
+PREVIOUS_ANSWER = "previous answer.txt"
+
+
+def read_conversation(body: ChatRequest, intake: Intake, limits: Limits) -> Request:
+    """Blocks while files are stored. Raises BadRequest, BadFile, FileTooLarge or NotFound."""
+    if body.model != MODEL:
+        raise NotFound(f"the model {body.model!r} does not exist here; use {MODEL!r}")
+    last = body.messages[-1]
+    if last.role != "user":
+        raise BadRequest("the last message must be the user's")
+    earlier = [message for message in body.messages[:-1] if message.role in {"user", "assistant"}]
+    text, passages = split_passages(_text(last).strip())
+    attached = [*_files(earlier, intake), *_files([last], intake)]
+    if not text:
+        raise BadRequest("the message is empty: say what is to be done" + (" with the files" if attached else ""))
+    history = tuple(_message(message) for message in earlier)
+    inline = [intake.accept(passage.encode(), f"text {n}.txt") for n, passage in enumerate(passages, 1)]
+    refs = dict.fromkeys([*_results(history, intake), *attached, *inline])
+    if len(refs) > limits.max_files:
+        raise BadRequest(f"the conversation has {len(refs)} files; the limit is {limits.max_files}")
+    files = tuple(RequestFile(f"f{n}", ref, intake.text(ref)) for n, ref in enumerate(refs, 1))
+    return Request(uuid.uuid4().hex, text, files, history, body.models)
+
+
+def _results(history: tuple[Message, ...], intake: Intake) -> list[ArtifactRef]:
+    """What earlier answers made, and the last answer's own text, so that «translate that» has something to eat."""
+    refs = []
+    answers = [message for message in history if message["role"] == "assistant"]
+    for sha256 in artifacts_named(answers):
+        try:
+            refs.append(intake.known(sha256))
+        except NotFound:
+            continue  # it has expired; the conversation goes on without it
+    if answers and answers[-1]["content"].strip():
+        refs.append(intake.accept(answers[-1]["content"].encode(), PREVIOUS_ANSWER))
+    return refs
+
+
+def _files(messages: Iterable[ChatMessage], intake: Intake) -> list[ArtifactRef]:
+    refs = []
+    for message in messages:
+        for part in message.content if isinstance(message.content, list) else ():
+            match part:
+                case ImagePart():
+                    refs.append(_image(part.image_url.url, intake))
+                case AudioPart():
+                    sound = part.input_audio
+                    refs.append(intake.accept_base64(sound.data, f"recording.{sound.format}"))
+                case FilePart():
+                    refs.append(_file(part, intake))
+    return refs
+
+
+def _image(url: str, intake: Intake) -> ArtifactRef:
+    if url.startswith("data:"):
+        return intake.accept_data_url(url, "picture")
+    if "://" in url and "/v1/artifacts/" not in url:
+        raise BadFile("addresses on the web are not fetched: send the picture as a data URL, or upload it and give its id")
+    return intake.known(url)
+
+
+def _file(part: FilePart, intake: Intake) -> ArtifactRef:
+    body = part.file
+    if body.file_id:
+        return intake.known(body.file_id)
+    if body.file_data:
+        name = body.filename or "file"
+        is_url = body.file_data.startswith("data:")
+        return intake.accept_data_url(body.file_data, name) if is_url else intake.accept_base64(body.file_data, name)
+    raise BadFile("a file part needs file_id or file_data")
+
+
+def _text(message: ChatMessage) -> str:
+    if isinstance(message.content, list):
+        return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
+    return message.content or ""
+
+
+def _message(message: ChatMessage) -> Message:
+    return {"role": "assistant" if message.role == "assistant" else "user", "content": _text(message)}

@@ -1,0 +1,105 @@
+"""A Plan as Ray's task graph: every step is submitted at once, its arguments the futures of the steps it needs.
+
+Ray resolves those futures between the replicas; nothing here waits before dispatching. What this file waits for are
+results: to report them, to cancel a step that is past its time, and to submit again what a dying replica took along.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
+
+from cluster.messages import Done, Failed, Skipped, TaskRequest, TaskResult
+from controller.events import Emit, StepEnded, StepStarted
+from controller.plan import Plan, Step
+
+GRACE_S = 5.0  # beyond the step's own limit, which its replica keeps: for a replica that no longer answers
+TRIES = 3  # a step is submitted this often when replicas die under it
+
+
+class Family(Protocol):
+    """A handle of a family deployment, as `ray.serve.handle.DeploymentHandle` offers it."""
+
+    def options(self, *, multiplexed_model_id: str) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Where a step goes and what it is told."""
+
+    family: Family
+    request: TaskRequest
+
+    def submit(self, upstream: Sequence[Any]) -> Any:
+        """The step's future. `upstream` are futures or results of the steps it needs, in the order of `Step.needs`."""
+        replica = self.family.options(multiplexed_model_id=self.request.models[0])
+        return replica.run.remote(self.request, *upstream)
+
+
+async def run_graph(plan: Plan, dispatches: Mapping[str, Dispatch], emit: Emit) -> dict[str, TaskResult]:
+    """Results by step id, one for every step. A cancelled run cancels the steps still going."""
+    run = _GraphRun(dispatches, emit)
+    for step in plan.steps:
+        run.submit(step)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for step in plan.steps:
+                run.settled[step.id] = tasks.create_task(run.settle(step))
+    finally:
+        run.cancel_unsettled()
+    return {step.id: run.settled[step.id].result() for step in plan.steps}
+
+
+class _GraphRun:
+    def __init__(self, dispatches: Mapping[str, Dispatch], emit: Emit) -> None:
+        self._dispatches = dispatches
+        self._emit = emit
+        self._futures: dict[str, Any] = {}
+        self.settled: dict[str, asyncio.Task[TaskResult]] = {}
+
+    def submit(self, step: Step) -> None:
+        upstream = [self._futures[need] for need in step.needs]
+        self._futures[step.id] = self._dispatches[step.id].submit(upstream)
+
+    def cancel_unsettled(self) -> None:
+        for step_id, task in self.settled.items():
+            if task.cancelled():
+                self._futures[step_id].cancel()
+
+    async def settle(self, step: Step) -> TaskResult:
+        """Follows a step to its end and reports it."""
+        needed = [await self.settled[need] for need in step.needs]
+        missing = next((result for result in needed if not isinstance(result, Done)), None)
+        if missing is not None:
+            self._futures[step.id].cancel()
+            result: TaskResult = Skipped(step.id, step.task, missing.step_id)
+        else:
+            self._emit(StepStarted(step.id))
+            result = await self._awaited(step, needed)
+        self._emit(StepEnded(result))
+        return result
+
+    async def _awaited(self, step: Step, needed: Sequence[TaskResult]) -> TaskResult:
+        """The step's result; submitted again, with the results it needs, when a replica died under it or under a need."""
+        request = self._dispatches[step.id].request
+        for tries_left in reversed(range(TRIES)):
+            try:
+                async with asyncio.timeout(request.timeout_s + GRACE_S):
+                    result: TaskResult = await self._futures[step.id]
+                    return result
+            except TimeoutError:
+                self._futures[step.id].cancel()
+                return Failed(step.id, step.task, f"no reply within {request.timeout_s:g} s", "timeout")
+            except RayTaskError as exc:
+                if not isinstance(exc.cause, (ActorDiedError, ActorUnavailableError)):
+                    return Failed(step.id, step.task, f"the replica failed: {exc.cause or exc}", "replica_error")
+            except BackPressureError:
+                return Failed(step.id, step.task, "too many steps are waiting for this family", "overloaded")
+            except (RayError, RayServeException) as exc:
+                if not tries_left:
+                    return Failed(step.id, step.task, f"its replica died: {type(exc).__name__}", "replica_died")
+            self._futures[step.id] = self._dispatches[step.id].submit(needed)
+        return Failed(step.id, step.task, "its replica died again and again", "replica_died")

@@ -1,0 +1,57 @@
+"""The grounding check: an answer may name only links, files and numbers that the run or the request holds. Pure text."""
+
+import re
+from collections.abc import Iterable
+
+_LINK = re.compile(r"(?:https?://|sandbox:|attachment:|file:|/v1/|www\.)[^\s)\]>\"'，。]+", re.IGNORECASE)
+_LINK_TARGET = re.compile(r"\]\(\s*([^)\s]+)")
+_FILE = re.compile(
+    r"[\w\-.]+\.(?:png|jpe?g|gif|webp|svg|bmp|wav|mp3|ogg|flac|m4a|mp4|webm|avi|mov|pdf|txt|docx?|csv|json|zip)\b",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"\d(?:[\d,.  ]*\d)?")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")
+
+
+class Evidence:
+    """What an answer may speak of: the request, the results, and the names and links of their files."""
+
+    def __init__(self, texts: Iterable[str], names: Iterable[str], links: Iterable[str]) -> None:
+        joined = "\n".join(texts)
+        self._names = {name.casefold() for name in names} | {name.casefold() for name in _FILE.findall(joined)}
+        self._links = set(links) | {_bare(link) for link in _LINK.findall(joined)}
+        self._numbers = {_digits(number) for number in _NUMBER.findall(joined)}
+
+    def objection(self, text: str, *, check_numbers: bool = True) -> str | None:
+        """The first thing in the text that nothing backs; None when all of it is backed."""
+        for link in [*_LINK.findall(text), *_LINK_TARGET.findall(text)]:
+            if _bare(link) not in self._links and link.casefold() not in self._names:
+                return f"the link {link}"
+        without_links = _LINK.sub(" ", text)
+        for name in _FILE.findall(without_links):
+            if name.casefold() not in self._names:
+                return f"the file {name}"
+        if check_numbers:
+            for number in _NUMBER.findall(without_links):
+                if not self._has_number(_digits(number)):
+                    return f"the number {number}"
+        return None
+
+    def _has_number(self, digits: str) -> bool:
+        """One digit alone may count things («2 speakers»); a longer number must stand in the evidence, rounding allowed."""
+        return len(digits) <= 1 or any(known.startswith(digits) or digits == known.rstrip("0") for known in self._numbers)
+
+
+def sentences(text: str) -> tuple[list[str], str]:
+    """Whole sentences with what separates them, and the unfinished rest. Joined they give the text back."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    bounds = [0, *ends]
+    return [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False)], text[bounds[-1] :]
+
+
+def _digits(number: str) -> str:
+    return re.sub(r"\D", "", number)
+
+
+def _bare(link: str) -> str:
+    return link.rstrip(".,;:!?")

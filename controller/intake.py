@@ -1,0 +1,110 @@
+"""Intake: bytes that people send → artifacts. What a file is, its bytes say, not its name; what cannot be read is refused here."""
+
+import base64
+import binascii
+import io
+import mimetypes
+from pathlib import PurePosixPath
+
+import filetype
+
+from cluster.artifacts import ArtifactStore
+from cluster.errors import BadFile, FileTooLarge
+from cluster.messages import ArtifactRef
+from cluster.tasks import Media
+
+TEXT_TYPE = "text/plain"
+FILE_ID_PREFIX = "file-"
+
+
+class Intake:
+    def __init__(self, artifacts: ArtifactStore, max_bytes: int) -> None:
+        self._artifacts = artifacts
+        self.max_bytes = max_bytes
+
+    def accept(self, content: bytes, name: str) -> ArtifactRef:
+        """Stores a text, picture or recording. Raises BadFile or FileTooLarge with one sentence. Blocks."""
+        name = PurePosixPath(name.replace("\\", "/")).name or "file"
+        if not content:
+            raise BadFile(f"{name} is empty (0 bytes)")
+        if len(content) > self.max_bytes:
+            raise FileTooLarge(f"{name} has {len(content):,} bytes; the limit is {self.max_bytes:,}")
+        media_type = _media_type(content, name)
+        claimed = (mimetypes.guess_type(name)[0] or "").partition("/")[0]
+        actual = media_type.partition("/")[0]
+        if claimed in {Media.IMAGE, Media.AUDIO} and claimed != actual:
+            raise BadFile(f"{name} is not {claimed}: its bytes are {media_type}")
+        _check_readable(content, media_type, name)
+        return self._artifacts.put(content, media_type, name)
+
+    def accept_data_url(self, url: str, name: str) -> ArtifactRef:
+        """`data:image/png;base64,…`. Raises BadFile."""
+        head, comma, data = url.partition(",")
+        if not head.startswith("data:") or not comma or not head.endswith(";base64"):
+            raise BadFile(f"{name}: a data URL reads data:<media type>;base64,<data>")
+        return self.accept_base64(data, name)
+
+    def accept_base64(self, data: str, name: str) -> ArtifactRef:
+        if len(data) > self.max_bytes * 4 / 3 + 4:
+            raise FileTooLarge(f"{name} is larger than the limit of {self.max_bytes:,} bytes")
+        try:
+            content = base64.b64decode(data, validate=True)
+        except binascii.Error as exc:
+            raise BadFile(f"{name} is not valid base64: {exc}") from exc
+        return self.accept(content, name)
+
+    def known(self, file_id: str) -> ArtifactRef:
+        """An upload ("file-<sha256>") or an artifact (its sha256, or a link to it). Raises NotFound."""
+        return self._artifacts.ref(file_id.rpartition("/")[2].removeprefix(FILE_ID_PREFIX))
+
+    def text(self, ref: ArtifactRef) -> str | None:
+        """What a text file says; None for other media."""
+        return self._artifacts.read(ref.sha256).decode("utf-8") if ref.media == Media.TEXT else None
+
+
+def _media_type(content: bytes, name: str) -> str:
+    kind = filetype.guess(content)
+    if kind is not None:
+        media_type = str(kind.mime)
+        if media_type.startswith(("image/", "audio/")):
+            return media_type
+        if media_type.startswith("video/") and not _has_pictures(content, name):
+            return f"audio/{media_type.partition('/')[2]}"
+        raise BadFile(f"{name} is {media_type}; a text, a picture or a recording is needed")
+    try:
+        if "\0" not in content.decode("utf-8"):
+            return TEXT_TYPE
+    except UnicodeDecodeError:
+        pass
+    raise BadFile(f"{name} is neither a picture nor a recording nor text in UTF-8")
+
+
+def _check_readable(content: bytes, media_type: str, name: str) -> None:
+    if media_type.startswith("image/"):
+        from PIL import Image
+
+        try:
+            with Image.open(io.BytesIO(content)) as picture:
+                picture.load()
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
+            raise BadFile(f"{name} cannot be read as a picture: {exc}") from exc
+    elif media_type.startswith("audio/"):
+        if not _streams(content, name)[1]:
+            raise BadFile(f"{name} holds no sound")
+    elif not content.decode("utf-8").strip():
+        raise BadFile(f"{name} holds no text")
+
+
+def _has_pictures(content: bytes, name: str) -> bool:
+    return _streams(content, name)[0] > 0
+
+
+def _streams(content: bytes, name: str) -> tuple[int, int]:
+    """Numbers of video and of audio streams."""
+    import av
+
+    try:
+        with av.open(io.BytesIO(content)) as container:
+            return len(container.streams.video), len(container.streams.audio)
+    except (av.FFmpegError, ValueError) as exc:
+        raise BadFile(f"{name} cannot be read as a recording: {exc}") from exc

@@ -1,0 +1,107 @@
+"""The OpenAI forms that the door reads and writes, as far as they concern this service. Pure data."""
+
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cluster.errors import HuggingGPTError
+from cluster.tasks import Task
+
+MODEL = "hugginggpt"
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")  # clients send fields of later versions
+
+
+class TextPart(_Form):
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(_Form):
+    url: str
+
+
+class ImagePart(_Form):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class InputAudio(_Form):
+    data: str
+    format: str = "wav"
+
+
+class AudioPart(_Form):
+    type: Literal["input_audio"]
+    input_audio: InputAudio
+
+
+class FileBody(_Form):
+    file_id: str | None = None
+    file_data: str | None = None
+    filename: str | None = None
+
+
+class FilePart(_Form):
+    type: Literal["file"]
+    file: FileBody
+
+
+Part = Annotated[TextPart | ImagePart | AudioPart | FilePart, Field(discriminator="type")]
+
+
+class ChatMessage(_Form):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part] | None = None
+
+
+class ChatRequest(_Form):
+    """`models` is ours: task → model id, where the person wants a certain one."""
+
+    messages: list[ChatMessage] = Field(min_length=1)
+    model: str = MODEL
+    stream: bool = False
+    models: dict[Task, str] = Field(default_factory=dict)
+
+
+def completion(run_id: str, text: str, tokens: tuple[int, int], **ours: Any) -> dict[str, Any]:
+    """A chat.completion; `ours` are fields beyond the schema, which clients keep or ignore."""
+    message = {"role": "assistant", "content": text, "refusal": None}
+    usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "total_tokens": sum(tokens)}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+    return {**_head(run_id, "chat.completion"), "choices": [choice], "usage": usage, **ours}
+
+
+def chunk(run_id: str, delta: Mapping[str, Any], finish_reason: str | None = None, **ours: Any) -> dict[str, Any]:
+    """A chat.completion.chunk. With an empty delta and a field of ours it is a progress note that other clients skip."""
+    choice = {"index": 0, "delta": dict(delta), "finish_reason": finish_reason, "logprobs": None}
+    return {**_head(run_id, "chat.completion.chunk"), "choices": [choice], **ours}
+
+
+def error(exc: HuggingGPTError) -> dict[str, Any]:
+    kind = "invalid_request_error" if exc.status < 500 else "server_error"
+    return {"error": {"message": exc.message, "type": kind, "param": None, "code": exc.code}}
+
+
+def model_list() -> dict[str, Any]:
+    return {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "hugginggpt"}]}
+
+
+def file_object(file_id: str, size_bytes: int, name: str) -> dict[str, Any]:
+    return {
+        "id": file_id,
+        "object": "file",
+        "bytes": size_bytes,
+        "created_at": int(time.time()),
+        "filename": name,
+        "purpose": "user_data",
+        "status": "processed",
+    }
+
+
+def _head(run_id: str, kind: str) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{run_id}", "object": kind, "created": int(time.time()), "model": MODEL}

@@ -1,0 +1,151 @@
+"""The compact JSON in which the LLM writes a plan: its schema, and the way from that JSON to a checked Plan.
+
+    {"s1": ["translation", "f1", "zh"], "s2": ["text-to-speech", "s1"]}
+
+A step is [task, inputs…, options…]; an input is a file "f1", an earlier step "s1" or {"text": "quoted"}. The schema of
+step k names only the files and the steps before k, and only where their medium can fit, so a decoder that obeys it
+cannot point forward, to itself, or at nothing. {"cannot": "text-to-image"} says that a task is needed that nobody serves.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from cluster.errors import PlanError
+from cluster.messages import OptionValue
+from cluster.tasks import TASKS, Media, Option, Task, TaskSpec
+from controller.plan import InputFile, OutputOf, Plan, Step, StepInput
+
+CANNOT = "cannot"
+LANGUAGES = (
+    *("en", "zh", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "uk", "cs", "sv", "da", "fi", "no"),
+    *("ja", "ko", "ar", "he", "hi", "tr", "el", "hu", "ro", "bg", "vi", "id", "th", "fa"),
+)
+# Tasks of the hub that people ask for; those that are not deployed can be named as the reason for declining.
+HUB_TASKS = (
+    *("text-to-image", "image-to-image", "text-to-video", "image-to-video", "text-to-audio", "audio-to-audio"),
+    *("audio-classification", "visual-question-answering", "image-segmentation", "depth-estimation", "web-search"),
+    *(task.value for task in Task),
+)
+
+_OPTION_SCHEMA: dict[Option, dict[str, Any]] = {
+    Option.LANGUAGE: {"enum": list(LANGUAGES)},
+    Option.QUESTION: {"type": "string"},
+    Option.PROMPT: {"type": "string"},
+    Option.LABELS: {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 10},
+}
+_QUOTED = {
+    "type": "object",
+    "properties": {"text": {"type": "string"}},
+    "required": ["text"],
+    "additionalProperties": False,
+}
+
+
+def plan_schema(tasks: Collection[Task], files: Mapping[str, Media], max_steps: int) -> dict[str, Any]:
+    """JSON schema of a plan over the deployed tasks and the request's files. Use keywords that vLLM and llama.cpp share."""
+    media = {Media.TEXT, *files.values()}
+    definitions: dict[str, Any] = {}
+    for position in range(1, max_steps + 1):
+        feedable = [TASKS[task] for task in Task if task in tasks and set(TASKS[task].inputs) <= media]
+        definitions[f"s{position}"] = {"anyOf": [form for spec in feedable for form in _forms(spec, position, files)]}
+        media |= {spec.output for spec in feedable}
+    steps = {"type": "object", "properties": definitions, "required": [], "additionalProperties": False}
+    declined = [task for task in HUB_TASKS if task not in {deployed.value for deployed in tasks}]
+    cannot = {
+        "type": "object",
+        "properties": {CANNOT: {"enum": declined}},
+        "required": [CANNOT],
+        "additionalProperties": False,
+    }
+    return {"anyOf": [steps, cannot]}
+
+
+def read_plan(text: str, tasks: Collection[Task], files: Mapping[str, Media]) -> Plan:
+    """The Plan in a reply. Raises PlanError with what is wrong, in words that the LLM can act on."""
+    try:
+        draft = json.loads(text)
+    except json.JSONDecodeError as exc:
+        raise PlanError(f"the plan is not JSON: {exc.msg} at character {exc.pos}") from exc
+    if not isinstance(draft, dict):
+        raise PlanError("the plan is not a JSON object")
+    if CANNOT in draft:
+        raise UnservedTask(f"no deployed model can do {draft[CANNOT]}; deployed tasks: {', '.join(sorted(tasks))}")
+    return Plan.checked([_read_step(step_id, form, tasks) for step_id, form in draft.items()], files)
+
+
+def write_plan(plan: Plan) -> str:
+    """The plan as the LLM would write it: for demonstrations and repairs."""
+    return json.dumps({step.id: _write_step(step) for step in plan.steps}, ensure_ascii=False, separators=(",", ":"))
+
+
+class UnservedTask(PlanError):
+    """The LLM says that the request needs a task that is not deployed: planning again would not help."""
+
+
+def _forms(spec: TaskSpec, position: int, files: Mapping[str, Media]) -> list[dict[str, Any]]:
+    """The arrays that may stand for this task at this position: without and with its optional options."""
+    inputs = [_input_schema(media, position, files) for media in spec.inputs]
+    if not all(inputs):
+        return []
+    required = [{"const": spec.task.value}, *inputs, *(_OPTION_SCHEMA[option] for option in spec.required)]
+    longer = [required + [_OPTION_SCHEMA[option] for option in spec.optional[:n]] for n in range(len(spec.optional) + 1)]
+    return [{"type": "array", "prefixItems": row, "minItems": len(row), "maxItems": len(row)} for row in longer]
+
+
+def _input_schema(media: Media, position: int, files: Mapping[str, Media]) -> dict[str, Any]:
+    """{} when nothing can feed this input."""
+    references = [file for file, kind in files.items() if kind == media] + [f"s{n}" for n in range(1, position)]
+    choices: list[dict[str, Any]] = [{"enum": references}] if references else []
+    if media == Media.TEXT:
+        choices.append(_QUOTED)
+    return {"anyOf": choices} if len(choices) > 1 else choices[0] if choices else {}
+
+
+def _read_step(step_id: str, form: Any, tasks: Collection[Task]) -> Step:
+    if not isinstance(form, list) or not form or form[0] not in tasks:
+        raise PlanError(f"{step_id}: a step is [task, inputs, options] with one of these tasks: {', '.join(sorted(tasks))}")
+    spec = TASKS[Task(form[0])]
+    inputs, options = form[1 : 1 + len(spec.inputs)], form[1 + len(spec.inputs) :]
+    if len(options) > len(spec.options):
+        raise PlanError(f"{step_id}: {spec.task} takes {len(spec.inputs)} inputs and {len(spec.options)} options")
+    return Step(
+        step_id,
+        spec.task,
+        tuple(_read_input(step_id, source) for source in inputs),
+        {option: _read_option(step_id, option, value) for option, value in zip(spec.options, options, strict=False)},
+    )
+
+
+def _read_input(step_id: str, source: Any) -> StepInput:
+    match source:
+        case {"text": str(text)} if text.strip():
+            return text
+        case str() if source[:1] == "f" and source[1:].isdigit():
+            return InputFile(source)
+        case str() if source[:1] == "s" and source[1:].isdigit():
+            return OutputOf(source)
+    raise PlanError(f'{step_id}: an input is a file "f1", a step "s1" or {{"text": "..."}}, not {json.dumps(source)[:80]}')
+
+
+def _read_option(step_id: str, option: Option, value: Any) -> OptionValue:
+    match option, value:
+        case Option.LABELS, [*labels] if len(labels) > 1 and all(isinstance(label, str) and label for label in labels):
+            return tuple(labels)
+        case Option.LANGUAGE, str() if value in LANGUAGES:
+            return str(value)
+        case ((Option.QUESTION | Option.PROMPT), str()) if value.strip():
+            return str(value)
+    raise PlanError(f"{step_id}: {json.dumps(value)[:80]} is no value for the option {option}")
+
+
+def _write_step(step: Step) -> list[Any]:
+    return [step.task.value, *map(_write_input, step.inputs), *(step.options[o] for o in TASKS[step.task].options if o in step.options)]
+
+
+def _write_input(source: StepInput) -> Any:
+    match source:
+        case str():
+            return {"text": source}
+        case InputFile(id=reference) | OutputOf(step=reference):
+            return reference

@@ -1,0 +1,112 @@
+"""Planner: prompt → draft → Plan, with one repair. Knows the task table and the LLM, no models and no Ray."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.chat import ChatModel, Message, Reply
+from cluster.errors import LanguageModelError, PlanError
+from cluster.metrics import count_tokens
+from cluster.settings import Planning
+from cluster.tasks import TASKS, Media, Option, Task, TaskSpec
+from controller.plan import Plan
+from controller.plan_language import CANNOT, UnservedTask, plan_schema, read_plan
+from controller.request import Request
+
+PROMPT = Path(__file__).with_name("prompts") / "planner.yaml"
+
+_OPTION_FORMS = {
+    Option.LANGUAGE: "LANG",
+    Option.QUESTION: '"question"',
+    Option.LABELS: '["label", "label"]',
+    Option.PROMPT: '"what to write"',
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan and what it cost."""
+
+    plan: Plan
+    tokens_in: int
+    tokens_out: int
+    was_repaired: bool
+
+
+class Planner:
+    """Plans over `tasks`, those that some deployed model can do."""
+
+    def __init__(self, chat: ChatModel, tasks: Sequence[Task], settings: Planning) -> None:
+        self._chat = chat
+        self._tasks = tuple(task for task in Task if task in tasks)
+        self._settings = settings
+
+    async def plan(self, request: Request) -> Planned:
+        """Raises PlanError when the reply is still invalid after one repair, LanguageModelError when none came."""
+        messages: list[Message] = [*self.constant_messages, {"role": "user", "content": request.for_planner()}]
+        schema = plan_schema(self._tasks, request.media, self._settings.max_steps)
+        first = await self._draft(messages, schema)
+        try:
+            return Planned(self._read(first, request.media), first.tokens_in, first.tokens_out, was_repaired=False)
+        except UnservedTask:
+            raise
+        except PlanError as exc:
+            messages += [
+                {"role": "assistant", "content": first.text},
+                {"role": "user", "content": f"That plan is wrong: {exc.message}. Reply with the corrected plan only."},
+            ]
+        second = await self._draft(messages, schema)
+        tokens = first.tokens_in + second.tokens_in, first.tokens_out + second.tokens_out
+        try:
+            return Planned(self._read(second, request.media), *tokens, was_repaired=True)
+        except UnservedTask:
+            raise
+        except PlanError as exc:
+            raise PlanError(f"no valid plan was found for this request: {exc.message}") from exc
+
+    @cached_property
+    def constant_messages(self) -> tuple[Message, ...]:
+        """Instructions, task table and demonstrations; a demonstration whose tasks are not deployed is left out."""
+        prompt = yaml.safe_load(PROMPT.read_text(encoding="utf-8"))
+        table = "\n".join(_row(TASKS[task]) for task in self._tasks)
+        messages: list[Message] = [{"role": "system", "content": prompt["system"].format(tasks=table).strip()}]
+        for demonstration in prompt["demonstrations"]:
+            if (shown := self._shown(demonstration["plan"])) is not None:
+                messages += [
+                    {"role": "user", "content": demonstration["request"]},
+                    {"role": "assistant", "content": shown},
+                ]
+        return tuple(messages)
+
+    async def _draft(self, messages: Sequence[Message], schema: dict[str, Any]) -> Reply:
+        settings = self._settings
+        reply = await self._chat.reply(messages, max_tokens=settings.max_tokens, timeout_s=settings.timeout_s, schema=schema)
+        count_tokens(reply.tokens_in, reply.tokens_out)
+        return reply
+
+    def _read(self, reply: Reply, files: Mapping[str, Media]) -> Plan:
+        if reply.is_cut:
+            raise PlanError(f"the plan is longer than {self._settings.max_tokens} tokens")
+        if not reply.text.strip():
+            raise LanguageModelError("the language model replied with nothing")
+        return read_plan(reply.text, self._tasks, files)
+
+    def _shown(self, plan: dict[str, Any]) -> str | None:
+        tasks = [form[0] for form in plan.values()] if CANNOT not in plan else []
+        if not set(tasks) <= set(self._tasks) or plan.get(CANNOT) in self._tasks:
+            return None
+        return json.dumps(plan, ensure_ascii=False, separators=(",", ":"))
+
+
+def _row(spec: TaskSpec) -> str:
+    """`["translation", TEXT, LANG] translate a text -> TEXT`"""
+    inputs = [media.value.upper() for media in spec.inputs]
+    required = [_OPTION_FORMS[option] for option in spec.required]
+    optional = [f"{_OPTION_FORMS[option]}?" for option in spec.optional]
+    arguments = ", ".join([f'"{spec.task}"', *inputs, *required, *optional])
+    return f"[{arguments}] {spec.does} -> {spec.output.upper()}"

@@ -1,0 +1,68 @@
+"""What a person sees while a run goes on: a line per event, the answer as it is written. Knows the events' JSON, not the service."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+
+TEXT_SHOWN = 70  # characters of a step's text
+
+
+class Progress:
+    """A context: while nothing has come yet it shows that planning goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._status = self._console.status("planning …")
+        self._started = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        self._status.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._status.stop()
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        match event["event"]:
+            case "plan":
+                self._plan(event["plan"])
+            case "step_started":
+                self._line(f"[cyan]▸ {event['step']}[/] started")
+            case "step_ended":
+                self._ended(event)
+
+    def answer(self, text: str) -> None:
+        """On standard output, so that it can be piped."""
+        self._status.stop()
+        print(text, end="", flush=True)
+
+    def _plan(self, steps: list[Mapping[str, Any]]) -> None:
+        self._line("plan: " + ("no step needed" if not steps else f"{len(steps)} steps"))
+        for step in steps:
+            inputs = ", ".join(str(next(iter(source.values()))) for source in step["inputs"])
+            self._console.print(f"  {step['id']}  {step['task']}({escape(inputs[:TEXT_SHOWN])})  [dim]{step['model']}, {step['reason']}[/]")
+        self._status.update("working …" if steps else "answering …")
+
+    def _ended(self, event: Mapping[str, Any]) -> None:
+        step, task = event["step"], event["task"]
+        match event["status"]:
+            case "done":
+                span = event["span"]
+                shown = event.get("text") or event["artifact"]["name"]
+                took = span["finished_s"] - span["started_s"]
+                self._line(f"[green]✓ {step}[/] {task} {took:.1f} s  [dim]{escape(_short(shown))}[/]")
+            case "failed":
+                self._line(f"[red]✗ {step}[/] {task}: {escape(event['reason'])}")
+            case "skipped":
+                self._line(f"[yellow]- {step}[/] {task} skipped: {event['because']} gave nothing")
+
+    def _line(self, text: str) -> None:
+        self._console.print(f"[dim]{time.monotonic() - self._started:6.1f} s[/]  {text}")
+
+
+def _short(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= TEXT_SHOWN else flat[:TEXT_SHOWN] + "…"

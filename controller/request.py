@@ -1,0 +1,95 @@
+"""Request: what a person asks, with every text and medium that a plan may use as a numbered file. Pure data and text."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cluster.chat import Message
+from cluster.language import detect_language
+from cluster.messages import ArtifactRef
+from cluster.tasks import Media
+
+LONG_TEXT_CHARACTERS = 240  # a passage of this length inside a message becomes a file, so that a plan need not copy it
+HISTORY_CHARACTERS = 200  # of each earlier message, in the planner's prompt
+HISTORY_MESSAGES = 4
+
+_PASSAGES = (
+    re.compile(r"```[^\n]*\n(.+?)```", re.DOTALL),
+    re.compile(r"[“«「『](.+?)[”»」』]", re.DOTALL),
+    re.compile(r"(?<!\w)\"(.+?)\"(?!\w)", re.DOTALL),
+    re.compile(r"(?<!\w)'(.+?)'(?!\w)", re.DOTALL),
+    re.compile(r"[^\n]{,200}?[:：]\s+(.+)\Z", re.DOTALL),
+    re.compile(r"\A[^\n]+\n\s*\n(.+)\Z", re.DOTALL),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFile:
+    """A file the plan can use. `text` is the content of a text file, else None."""
+
+    id: str  # "f1"
+    artifact: ArtifactRef
+    text: str | None = None
+
+    @property
+    def language(self) -> str | None:
+        return detect_language(self.text) if self.text else None
+
+    def line(self) -> str:
+        """How the planner's prompt shows it."""
+        language = f" ({self.language})" if self.language else ""
+        return f"{self.id} = {self.artifact.media} {self.artifact.name}{language}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    id: str
+    text: str
+    files: tuple[RequestFile, ...] = ()
+    history: tuple[Message, ...] = ()  # earlier turns, oldest first, without this one
+    models: Mapping[str, str] | None = None  # task → model id, where the person named one
+
+    @property
+    def media(self) -> dict[str, Media]:
+        return {file.id: file.artifact.media for file in self.files}
+
+    def file(self, file_id: str) -> RequestFile:
+        return next(file for file in self.files if file.id == file_id)
+
+    def for_planner(self) -> str:
+        """Earlier turns in short, one line a file, then the request."""
+        earlier = [f"{m['role']}: {_short(m['content'])}" for m in self.history[-HISTORY_MESSAGES:]]
+        return "\n".join([*earlier, *(file.line() for file in self.files), self.text])
+
+
+def split_passages(text: str) -> tuple[str, tuple[str, ...]]:
+    """The request without its long quoted passages, and those passages, in order.
+
+    Each passage leaves `(text N)` behind; N counts from 1. A text with none comes back as it is.
+    """
+    for pattern in _PASSAGES:
+        passages: list[str] = []
+
+        def replaced(match: re.Match[str], found: list[str] = passages) -> str:
+            passage = match.group(1).strip()
+            if len(passage) < LONG_TEXT_CHARACTERS:
+                return match.group(0)
+            found.append(passage)
+            before, after = match.group(0).split(match.group(1), 1)
+            return f"{before}(text {len(found)}){after}"
+
+        shorter = pattern.sub(replaced, text)
+        if passages:
+            return shorter, tuple(passages)
+    return text, ()
+
+
+def artifacts_named(messages: Sequence[Message]) -> tuple[str, ...]:
+    """sha256 of the artifacts that earlier answers link to, latest last, each once."""
+    links = [sha for m in messages for sha in re.findall(r"/v1/artifacts/([0-9a-f]{64})", m["content"])]
+    return tuple(dict.fromkeys(links))
+
+
+def _short(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= HISTORY_CHARACTERS else f"{flat[:HISTORY_CHARACTERS]}…"

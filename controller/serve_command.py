@@ -1,0 +1,137 @@
+"""`hgpt serve`: the whole service on this machine, from serve_config.yaml, on loopback, until Ctrl-C. Starts Ray and stops only that."""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from cluster.errors import HuggingGPTError
+from cluster.settings import AppSettings, EngineSettings, parse
+
+CONFIG = Path("serve_config.yaml")
+LOOPBACK = "127.0.0.1"
+READY_TIMEOUT_S = 600.0  # a first start also downloads the models
+SETTINGS = {"controller.app": AppSettings, "deployments.llm": EngineSettings}
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """What serve_config.yaml holds, as far as starting it here needs."""
+
+    host: str
+    port: int
+    request_timeout_s: float
+    applications: tuple[dict[str, Any], ...]
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK if self.host == '0.0.0.0' else self.host}:{self.port}"  # noqa: S104 - compared only
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser("serve", help="start the whole service on this machine")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="a Serve config file (default: serve_config.yaml)")
+    parser.set_defaults(run=serve_command)
+
+
+def serve_command(args: argparse.Namespace) -> int:
+    config = read_config(args.config)
+    with running(config):
+        print(f"ready at {config.url}; stop with Ctrl-C", flush=True)
+        stop = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        try:
+            stop.wait()
+        except KeyboardInterrupt:
+            print("stopping", file=sys.stderr)
+    return 0
+
+
+def read_config(path: Path) -> ServiceConfig:
+    """Raises HuggingGPTError with one sentence for a missing file or a wrong key."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        applications = tuple(dict(application) for application in raw["applications"])
+    except (OSError, yaml.YAMLError) as exc:
+        raise HuggingGPTError(f"{path} cannot be read: {exc}") from exc
+    except (KeyError, TypeError, ValueError) as exc:
+        raise HuggingGPTError(f"{path} is no Serve config: it needs a list of applications") from exc
+    for application in applications:
+        if kind := SETTINGS.get(str(application.get("import_path", "")).partition(":")[0]):
+            parse(kind, application.get("args") or {})
+    http = raw.get("http_options") or {}
+    return ServiceConfig(http.get("host", LOOPBACK), int(http.get("port", 8000)), float(http.get("request_timeout_s", 1800)), applications)
+
+
+@contextmanager
+def running(config: ServiceConfig) -> Iterator[None]:
+    """The service, ready inside the block. A Ray of its own, with its own folder, is started and stopped."""
+    if _answers(config.url):
+        raise HuggingGPTError(f"something already listens at {config.url}; stop it or choose another port")
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # this Ray listens on loopback only
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+    from ray import serve
+
+    with tempfile.TemporaryDirectory(prefix="hgpt-", ignore_cleanup_errors=True) as folder:
+        ray.init(
+            address="local",
+            include_dashboard=True,
+            _node_ip_address=LOOPBACK,
+            _temp_dir=folder,
+            log_to_driver=False,
+            configure_logging=False,
+            namespace="serve",
+        )
+        try:
+            http = {"host": config.host, "port": config.port, "request_timeout_s": config.request_timeout_s}
+            serve.start(http_options=http)
+            serve.run_many([_target(application) for application in config.applications])
+            _await_health(config.url)
+            yield
+        finally:
+            serve.shutdown()
+            ray.shutdown()
+
+
+def _target(application: dict[str, Any]) -> Any:
+    from ray.serve import RunTarget
+
+    module, _, name = str(application["import_path"]).partition(":")
+    target = getattr(import_module(module), name)(application.get("args") or {})
+    return RunTarget(target=target, name=application["name"], route_prefix=application.get("route_prefix", "/"))
+
+
+def _await_health(url: str) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    reason = "nothing"
+    while time.monotonic() < deadline:
+        try:
+            reply = httpx.get(f"{url}/healthz", timeout=10)
+            if reply.is_success:
+                return
+            reason = reply.text[:200]
+        except httpx.HTTPError as exc:
+            reason = str(exc)
+        time.sleep(0.5)  # another process's readiness: there is nothing to wait on but its answer
+    raise HuggingGPTError(f"the service did not become ready within {READY_TIMEOUT_S:g} s: {reason}")
+
+
+def _answers(url: str) -> bool:
+    try:
+        httpx.get(url, timeout=1)
+    except httpx.HTTPError:
+        return False
+    return True

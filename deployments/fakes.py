@@ -1,0 +1,86 @@
+"""Weightless, deterministic stand-ins for experts and for the LLM: dry runs of a configuration, tests and benchmarks.
+
+FakeExpert obeys its own input: `text-generation` with the prompt "10 ms" takes 10 ms, with "fail" it fails.
+EchoLanguageModel plans what the request tells it: the JSON after "plan:" is the plan; without it no step is run.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel
+from ray import serve
+
+from cluster.errors import ModelError
+from deployments.model import Call, Output
+
+_MILLISECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*ms")
+_PLAN = re.compile(r"plan:\s*(\{.*\})", re.DOTALL)
+
+
+class FakeExpert:
+    """A Model that sleeps as long as its prompt says and gives its input back with a mark."""
+
+    max_batch = 1
+
+    async def run(self, calls: Sequence[Call]) -> list[Output | ModelError]:
+        return [await self._one(call) for call in calls]
+
+    async def _one(self, call: Call) -> Output | ModelError:
+        prompt = str(call.options.get("prompt", ""))
+        if wait := _MILLISECONDS.search(prompt):
+            await asyncio.sleep(float(wait.group(1)) / 1000)
+        if "fail" in prompt:
+            return ModelError(f"told to fail: {prompt}")
+        return Output(f"{call.inputs[0]}+")
+
+
+class ChatRequest(BaseModel):
+    """The part of the OpenAI request that is read; the rest is ignored."""
+
+    messages: list[dict[str, Any]]
+    stream: bool = False
+    response_format: dict[str, Any] | None = None
+
+
+door = FastAPI()
+
+
+@serve.deployment(name="echo")
+@serve.ingress(door)
+class EchoLanguageModel:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @door.get("/v1/models")
+    async def models(self) -> dict[str, Any]:
+        return {"object": "list", "data": [{"id": self._name, "object": "model", "created": 0, "owned_by": "echo"}]}
+
+    @door.post("/v1/chat/completions")
+    async def complete(self, request: ChatRequest) -> Response:
+        text = _reply(str(request.messages[-1]["content"]), planned=request.response_format is not None)
+        if request.stream:
+            return StreamingResponse(self._streamed(text), media_type="text/event-stream")
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return JSONResponse({**self._head("chat.completion"), "choices": [choice]})
+
+    async def _streamed(self, text: str) -> AsyncIterator[str]:
+        for delta, reason in (({"role": "assistant", "content": text}, None), ({}, "stop")):
+            choice = {"index": 0, "delta": delta, "finish_reason": reason}
+            yield f"data: {json.dumps({**self._head('chat.completion.chunk'), 'choices': [choice]})}\n\n"
+        yield "data: [DONE]\n\n"
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": "echo", "object": kind, "created": 0, "model": self._name}
+
+
+def _reply(text: str, *, planned: bool) -> str:
+    if not planned:
+        return "This is the echo engine: no language model is loaded."
+    found = _PLAN.search(text)
+    return found.group(1) if found else "{}"

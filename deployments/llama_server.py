@@ -1,0 +1,99 @@
+"""The engine `llama_cpp`: xllamacpp's own OpenAI server, run and supervised inside a Serve deployment.
+
+The replica owns the server, passes HTTP on to it, and reports ill health when it stops answering, so that Serve replaces it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from ray import serve
+
+from cluster.catalogue import BUILT_IN, Catalogue
+from cluster.errors import HuggingGPTError, ModelError
+from cluster.logs import log_to_stderr, logger
+from cluster.settings import EngineSettings
+from deployments.store import ModelStore
+
+HEALTH_TIMEOUT_S = 30.0  # a long prefill keeps every core busy
+CONNECT_TIMEOUT_S = 5.0
+BATCH_TOKENS = 512  # of prompt read at a time between the decoding of other requests
+PASSED_HEADERS = ("content-type", "cache-control")
+
+door = FastAPI()
+
+
+@serve.deployment(name="llama_cpp")
+@serve.ingress(door)
+class LlamaServer:
+    """One model, `settings.parallel` requests decoded together, prompts kept in the engine's prefix cache."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        log_to_stderr()
+        card = Catalogue.read(BUILT_IN, *settings.catalogues).card(settings.model)
+        folder = ModelStore(settings.models).ensure(card)
+        self._server = _start(str(folder / _gguf(card.files)), settings)
+        self._client = httpx.AsyncClient(base_url=self._server.listening_address, timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S))
+        logger.info("llama.cpp serves", extra={"model": card.id})
+
+    async def check_health(self) -> None:
+        """Raises when the server no longer answers; Serve then replaces the replica."""
+        try:
+            async with asyncio.timeout(HEALTH_TIMEOUT_S):
+                (await self._client.get("/health")).raise_for_status()
+        except (httpx.HTTPError, TimeoutError) as exc:
+            raise ModelError(f"llama.cpp's server does not answer: {exc}") from exc
+
+    @door.api_route("/v1/{path:path}", methods=["GET", "POST"])
+    async def pass_on(self, path: str, request: Request) -> Response:
+        """Streams the server's reply as it comes; a client that goes away closes the upstream request, which stops decoding."""
+        sent = self._client.build_request(
+            request.method,
+            f"/v1/{path}",
+            content=await request.body(),
+            headers={"content-type": request.headers.get("content-type", "application/json")},
+        )
+        try:
+            reply = await self._client.send(sent, stream=True)
+        except httpx.HTTPError as exc:
+            error = {"message": f"llama.cpp's server does not answer: {exc}", "type": "server_error", "code": "engine_down"}
+            return JSONResponse({"error": error}, status_code=502)
+        headers = {name: reply.headers[name] for name in PASSED_HEADERS if name in reply.headers}
+        return StreamingResponse(_body(reply), reply.status_code, headers)
+
+
+async def _body(reply: httpx.Response) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in reply.aiter_raw():
+            yield chunk
+    finally:
+        await reply.aclose()
+
+
+def _gguf(files: Any) -> str:
+    paths: list[str] = [file.path for file in files if file.path.endswith(".gguf")]
+    if len(paths) != 1:
+        raise HuggingGPTError(f"the engine llama_cpp needs a card with one GGUF file, not {len(paths)}")
+    return paths[0]
+
+
+def _start(path: str, settings: EngineSettings) -> Any:
+    import os
+
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = path
+    params.model_alias = {settings.serves_as}
+    params.n_parallel = settings.parallel
+    params.n_ctx = settings.context_tokens * settings.parallel
+    params.n_batch = BATCH_TOKENS
+    params.kv_unified = True
+    params.warmup = False
+    params.hostnames = ["127.0.0.1"]  # only this replica talks to it
+    params.port = 0
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads or os.cpu_count() or 1
+    return xllamacpp.Server(params)

@@ -1,0 +1,38 @@
+"""The controller LLM as a Serve application: `serve_config.yaml` imports `build` from here and mounts it under /llm.
+
+Engines: `llama_cpp` (a laptop), `vllm` (GPUs, through ray.serve.llm), `echo` (no weights: dry runs and benchmarks). For an
+external server leave this application out and give its address to the controller as `llm.base_url`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray.serve import Application
+
+from cluster.settings import EngineSettings, parse
+
+
+def build(args: Mapping[str, Any]) -> Application:
+    """Raises HuggingGPTError with one sentence for wrong settings. Engines are imported only when chosen."""
+    settings = parse(EngineSettings, args)
+    match settings.engine:
+        case "llama_cpp":
+            from deployments.llama_server import LlamaServer
+
+            return LlamaServer.options(**settings.deployment).bind(settings)
+        case "vllm":
+            from deployments.vllm_engine import VllmSettings, build_vllm
+
+            return build_vllm(
+                VllmSettings(
+                    model_id=settings.serves_as,
+                    model_source=settings.model,
+                    accelerator=settings.accelerator,
+                    engine_kwargs=settings.engine_kwargs,
+                    **settings.deployment,
+                )
+            )
+        case "echo":
+            from deployments.fakes import EchoLanguageModel
+
+            return EchoLanguageModel.options(**settings.deployment).bind(settings.serves_as)
