@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 _LINK = re.compile(r"(?:https?://|sandbox:|attachment:|file:|/v1/|www\.)[^\s)\]>\"'，。]+", re.IGNORECASE)
 _LINK_TARGET = re.compile(r"\]\(\s*([^)\s]+)")
@@ -46,7 +47,7 @@ def sentences(text: str) -> tuple[list[str], str]:
     """Whole sentences with what separates them, and the unfinished rest. Joined they give the text back."""
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     bounds = [0, *ends]
-    return [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False)], text[bounds[-1] :]
+    return [text[a:b] for a, b in pairwise(bounds)], text[bounds[-1] :]
 
 
 def _digits(number: str) -> str:

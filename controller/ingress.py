@@ -55,6 +55,71 @@ async def _unknown_route(request: HttpRequest, exc: HTTPException) -> JSONRespon
     return JSONResponse(openai_schema.error(refusal), status_code=exc.status_code)
 
 
+class _Events:
+    """A run in a task of its own, told as server-sent events. The task ends with the stream, whichever goes first."""
+
+    def __init__(self, pipeline: Pipeline, request: Any) -> None:
+        self._run_id = request.id
+        self._queue: asyncio.Queue[Event | Run | HuggingGPTError] = asyncio.Queue()
+        self._task = asyncio.create_task(self._work(pipeline, request))
+        self._first: Event | Run | HuggingGPTError | None = None
+
+    async def first(self) -> None:
+        """Waits for the first event. Raises what ended the run before it."""
+        try:
+            self._first = await self._queue.get()
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+        if isinstance(self._first, HuggingGPTError):
+            raise self._first
+
+    async def as_sse(self) -> AsyncIterator[str]:
+        try:
+            yield _sse(openai_schema.chunk(self._run_id, {"role": "assistant", "content": ""}))
+            item = self._first
+            while item is not None and not isinstance(item, Run | HuggingGPTError):
+                yield _sse(_told(self._run_id, item))
+                item = await self._queue.get()
+            if isinstance(item, Run):
+                yield _sse(openai_schema.chunk(self._run_id, {}, "stop", run=item.as_json()))
+            elif item is not None:
+                yield _sse(openai_schema.error(item))
+            yield "data: [DONE]\n\n"
+        finally:
+            self._task.cancel()
+
+    async def _work(self, pipeline: Pipeline, request: Any) -> None:
+        try:
+            self._queue.put_nowait(await pipeline.answer(request, self._queue.put_nowait))
+        except HuggingGPTError as exc:
+            self._queue.put_nowait(exc)
+        except Exception as exc:  # noqa: BLE001 - the run's outer edge: the stream must end with a sentence, whatever happened
+            logger.exception("a run failed", extra={"request_id": request.id})
+            self._queue.put_nowait(HuggingGPTError(f"the run failed inside: {type(exc).__name__}"))
+
+
+def _told(run_id: str, event: Event) -> dict[str, Any]:
+    if isinstance(event, AnswerText):
+        return openai_schema.chunk(run_id, {"content": event.text})
+    return openai_schema.chunk(run_id, {}, progress=event_as_json(event))
+
+
+def _sse(data: Mapping[str, Any]) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+def _ignore(_event: Event) -> None:
+    """For callers who wait for the whole."""
+
+
+def _quoted(name: str) -> str:
+    from urllib.parse import quote
+
+    return quote(name, safe="")
+
+
+# Last in the file: serve.ingress pickles the door with what the module holds at this line.
 @serve.deployment(name="ingress")
 @serve.ingress(door)
 class Ingress:
@@ -131,67 +196,3 @@ class Ingress:
         """200 when the LLM answers too; 503 with the reason otherwise."""
         await self._chat.check()
         return JSONResponse({"status": "ok"})
-
-
-class _Events:
-    """A run in a task of its own, told as server-sent events. The task ends with the stream, whichever goes first."""
-
-    def __init__(self, pipeline: Pipeline, request: Any) -> None:
-        self._run_id = request.id
-        self._queue: asyncio.Queue[Event | Run | HuggingGPTError] = asyncio.Queue()
-        self._task = asyncio.create_task(self._work(pipeline, request))
-        self._first: Event | Run | HuggingGPTError | None = None
-
-    async def first(self) -> None:
-        """Waits for the first event. Raises what ended the run before it."""
-        try:
-            self._first = await self._queue.get()
-        except asyncio.CancelledError:
-            self._task.cancel()
-            raise
-        if isinstance(self._first, HuggingGPTError):
-            raise self._first
-
-    async def as_sse(self) -> AsyncIterator[str]:
-        try:
-            yield _sse(openai_schema.chunk(self._run_id, {"role": "assistant", "content": ""}))
-            item = self._first
-            while item is not None and not isinstance(item, Run | HuggingGPTError):
-                yield _sse(_told(self._run_id, item))
-                item = await self._queue.get()
-            if isinstance(item, Run):
-                yield _sse(openai_schema.chunk(self._run_id, {}, "stop", run=item.as_json()))
-            elif item is not None:
-                yield _sse(openai_schema.error(item))
-            yield "data: [DONE]\n\n"
-        finally:
-            self._task.cancel()
-
-    async def _work(self, pipeline: Pipeline, request: Any) -> None:
-        try:
-            self._queue.put_nowait(await pipeline.answer(request, self._queue.put_nowait))
-        except HuggingGPTError as exc:
-            self._queue.put_nowait(exc)
-        except Exception as exc:  # the run's outer edge: the stream must end with a sentence, whatever happened
-            logger.exception("a run failed", extra={"request_id": request.id})
-            self._queue.put_nowait(HuggingGPTError(f"the run failed inside: {type(exc).__name__}"))
-
-
-def _told(run_id: str, event: Event) -> dict[str, Any]:
-    if isinstance(event, AnswerText):
-        return openai_schema.chunk(run_id, {"content": event.text})
-    return openai_schema.chunk(run_id, {}, progress=event_as_json(event))
-
-
-def _sse(data: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
-
-
-def _ignore(_event: Event) -> None:
-    """For callers who wait for the whole."""
-
-
-def _quoted(name: str) -> str:
-    from urllib.parse import quote
-
-    return quote(name, safe="")

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -98,12 +99,28 @@ def running(config: ServiceConfig) -> Iterator[None]:
         try:
             http = {"host": config.host, "port": config.port, "request_timeout_s": config.request_timeout_s}
             serve.start(http_options=http)
-            serve.run_many([_target(application) for application in config.applications])
-            _await_health(config.url)
+            _deploy(config, Path(folder))
             yield
         finally:
             serve.shutdown()
             ray.shutdown()
+
+
+def _deploy(config: ServiceConfig, folder: Path) -> None:
+    from ray import serve
+
+    try:
+        serve.run_many([_target(application) for application in config.applications])
+    except RuntimeError as exc:
+        logs = folder / "session_latest" / "logs" / "serve"
+        raise HuggingGPTError(f"{exc} {_last_error(logs)}") from exc
+    _await_health(config.url)
+
+
+def _last_error(logs: Path) -> str:
+    """The last line of the controller's log that names an exception: what Serve leaves out of its own message."""
+    lines = [line for log in logs.glob("controller_*.log") for line in log.read_text(errors="replace").splitlines()]
+    return next((line.strip() for line in reversed(lines) if re.match(r"^[\w.]*(Error|Exception|Unavailable|Corrupt)\b", line)), "")
 
 
 def _target(application: dict[str, Any]) -> Any:

@@ -50,6 +50,14 @@ class ChatRequest(BaseModel):
 door = FastAPI()
 
 
+def _reply(text: str, *, planned: bool) -> str:
+    if not planned:
+        return "This is the echo engine: no language model is loaded."
+    found = _PLAN.search(text)
+    return found.group(1) if found else "{}"
+
+
+# Last in the file: serve.ingress pickles the door with what the module holds at this line.
 @serve.deployment(name="echo")
 @serve.ingress(door)
 class EchoLanguageModel:
@@ -77,10 +85,3 @@ class EchoLanguageModel:
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": "echo", "object": kind, "created": 0, "model": self._name}
-
-
-def _reply(text: str, *, planned: bool) -> str:
-    if not planned:
-        return "This is the echo engine: no language model is loaded."
-    found = _PLAN.search(text)
-    return found.group(1) if found else "{}"

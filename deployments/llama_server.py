@@ -26,6 +26,41 @@ PASSED_HEADERS = ("content-type", "cache-control")
 door = FastAPI()
 
 
+async def _body(reply: httpx.Response) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in reply.aiter_raw():
+            yield chunk
+    finally:
+        await reply.aclose()
+
+
+def _gguf(files: Any) -> str:
+    paths: list[str] = [file.path for file in files if file.path.endswith(".gguf")]
+    if len(paths) != 1:
+        raise HuggingGPTError(f"the engine llama_cpp needs a card with one GGUF file, not {len(paths)}")
+    return paths[0]
+
+
+def _start(path: str, settings: EngineSettings) -> Any:
+    import os
+
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = path
+    params.model_alias = {settings.serves_as}
+    params.n_parallel = settings.parallel
+    params.n_ctx = settings.context_tokens * settings.parallel
+    params.n_batch = BATCH_TOKENS
+    params.kv_unified = True
+    params.warmup = False
+    params.hostnames = ["127.0.0.1"]  # only this replica talks to it
+    params.port = 0
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads or os.cpu_count() or 1
+    return xllamacpp.Server(params)
+
+
+# Last in the file: serve.ingress pickles the door with what the module holds at this line.
 @serve.deployment(name="llama_cpp")
 @serve.ingress(door)
 class LlamaServer:
@@ -63,37 +98,3 @@ class LlamaServer:
             return JSONResponse({"error": error}, status_code=502)
         headers = {name: reply.headers[name] for name in PASSED_HEADERS if name in reply.headers}
         return StreamingResponse(_body(reply), reply.status_code, headers)
-
-
-async def _body(reply: httpx.Response) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in reply.aiter_raw():
-            yield chunk
-    finally:
-        await reply.aclose()
-
-
-def _gguf(files: Any) -> str:
-    paths: list[str] = [file.path for file in files if file.path.endswith(".gguf")]
-    if len(paths) != 1:
-        raise HuggingGPTError(f"the engine llama_cpp needs a card with one GGUF file, not {len(paths)}")
-    return paths[0]
-
-
-def _start(path: str, settings: EngineSettings) -> Any:
-    import os
-
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path = path
-    params.model_alias = {settings.serves_as}
-    params.n_parallel = settings.parallel
-    params.n_ctx = settings.context_tokens * settings.parallel
-    params.n_batch = BATCH_TOKENS
-    params.kv_unified = True
-    params.warmup = False
-    params.hostnames = ["127.0.0.1"]  # only this replica talks to it
-    params.port = 0
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads or os.cpu_count() or 1
-    return xllamacpp.Server(params)

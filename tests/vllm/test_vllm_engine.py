@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
@@ -26,7 +27,8 @@ PLAN_SCHEMA = {
         "additionalProperties": False,
     },
 }
-QUESTION = [
+PLAN_FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "plan", "schema": PLAN_SCHEMA, "strict": True}}
+QUESTION: Any = [
     {"role": "system", "content": "You plan tasks. Reply with a list of steps."},
     {"role": "user", "content": "Generate an image of a cat on the moon, and tell me what it shows. 猫"},
 ]
@@ -50,7 +52,7 @@ def test_a_chat_completion_has_text_and_a_count_of_tokens(client: OpenAI, vllm_m
 
 
 def test_a_stream_adds_up_to_the_reply_without_one(client: OpenAI, vllm_model_id: str) -> None:
-    question = {"model": vllm_model_id, "messages": QUESTION, "max_tokens": 32, "temperature": 0, "seed": 1}
+    question: Any = {"model": vllm_model_id, "messages": QUESTION, "max_tokens": 32, "temperature": 0, "seed": 1}
     whole = client.chat.completions.create(**question).choices[0].message.content
     chunks = [chunk for chunk in client.chat.completions.create(**question, stream=True) if chunk.choices]
     assert len(chunks) > 1
@@ -64,10 +66,7 @@ def test_a_strict_schema_closes_the_enums_of_a_plan(client: OpenAI, vllm_model_i
         messages=QUESTION,
         temperature=temperature,
         max_tokens=400,
-        response_format={
-            "type": "json_schema",
-            "json_schema": {"name": "plan", "schema": PLAN_SCHEMA, "strict": True},
-        },
+        response_format=PLAN_FORMAT,
     )
     assert reply.choices[0].finish_reason == "stop"
     content = reply.choices[0].message.content
@@ -87,10 +86,7 @@ def test_a_streamed_plan_obeys_the_schema_too(client: OpenAI, vllm_model_id: str
         temperature=0,
         max_tokens=400,
         stream=True,
-        response_format={
-            "type": "json_schema",
-            "json_schema": {"name": "plan", "schema": PLAN_SCHEMA, "strict": True},
-        },
+        response_format=PLAN_FORMAT,
     )
     steps = json.loads("".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices))
     assert {step["task"] for step in steps} <= set(TASKS)
@@ -104,7 +100,7 @@ def test_an_unknown_model_is_a_404_that_names_it(client: OpenAI) -> None:
 
 
 def test_a_schema_that_the_engine_cannot_enforce_is_a_400(client: OpenAI, vllm_model_id: str) -> None:
-    schema = {"type": "array", "items": {"type": "string", "enum": TASKS}, "uniqueItems": True}
+    schema: Any = {"type": "array", "items": {"type": "string", "enum": TASKS}, "uniqueItems": True}
     with pytest.raises(BadRequestError):
         client.chat.completions.create(
             model=vllm_model_id,

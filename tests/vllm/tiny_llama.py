@@ -1,4 +1,4 @@
-"""A Llama of random weights, small enough to start anywhere. It speaks nonsense, so whatever sense is in a reply was forced by the engine."""
+"""A Llama of random weights, small enough to start anywhere. It speaks nonsense: whatever sense a reply has, the engine put there."""
 
 from pathlib import Path
 
