@@ -1,7 +1,8 @@
 """Weightless, deterministic stand-ins for experts and for the LLM: dry runs of a configuration, tests and benchmarks.
 
-FakeExpert obeys its own input: `text-generation` with the prompt "10 ms" takes 10 ms, with "fail" it fails.
-EchoLanguageModel plans what the request tells it: the JSON after "plan:" is the plan; without it no step is run.
+FakeExpert obeys its prompt, or its text when the task takes no prompt: "10 ms" takes 10 ms, "fail" fails.
+EchoLanguageModel plans what the request tells it: the JSON after "plan:" is the plan, also when it is asked to repair it;
+without one no step is run.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ _PLAN = re.compile(r"plan:\s*(\{.*\})", re.DOTALL)
 
 
 class FakeExpert:
-    """A Model that sleeps as long as its prompt says and gives its input back with a mark."""
+    """A Model that sleeps as long as it is told and gives its input back with a mark."""
 
     max_batch = 1
 
@@ -31,11 +32,11 @@ class FakeExpert:
         return [await self._one(call) for call in calls]
 
     async def _one(self, call: Call) -> Output | ModelError:
-        prompt = str(call.options.get("prompt", ""))
-        if wait := _MILLISECONDS.search(prompt):
+        told = str(call.options.get("prompt") or call.inputs[0])
+        if wait := _MILLISECONDS.search(told):
             await asyncio.sleep(float(wait.group(1)) / 1000)
-        if "fail" in prompt:
-            return ModelError(f"told to fail: {prompt}")
+        if "fail" in told:
+            return ModelError(f"told to fail: {told}")
         return Output(f"{call.inputs[0]}+")
 
 
@@ -50,11 +51,11 @@ class ChatRequest(BaseModel):
 door = FastAPI()
 
 
-def _reply(text: str, *, planned: bool) -> str:
-    if not planned:
+def _reply(request: ChatRequest) -> str:
+    if request.response_format is None:
         return "This is the echo engine: no language model is loaded."
-    found = _PLAN.search(text)
-    return found.group(1) if found else "{}"
+    told = (_PLAN.search(str(message["content"])) for message in reversed(request.messages) if message["role"] == "user")
+    return next((plan.group(1) for plan in told if plan), "{}")
 
 
 # Last in the file: serve.ingress pickles the door with what the module holds at this line.
@@ -70,7 +71,7 @@ class EchoLanguageModel:
 
     @door.post("/v1/chat/completions")
     async def complete(self, request: ChatRequest) -> Response:
-        text = _reply(str(request.messages[-1]["content"]), planned=request.response_format is not None)
+        text = _reply(request)
         if request.stream:
             return StreamingResponse(self._streamed(text), media_type="text/event-stream")
         message = {"role": "assistant", "content": text}

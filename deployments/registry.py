@@ -7,6 +7,7 @@ from pathlib import Path
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
 from deployments.detector import Detector
+from deployments.fakes import FakeExpert
 from deployments.model import Model
 from deployments.speech import Espeak, Hibari, Whisper
 from deployments.text import MiniLM, SpacyEntities
@@ -41,4 +42,5 @@ LOADERS: dict[str, Loader] = {
     "hibari": lambda _card, _folder: Hibari.load(_threads()),
     "espeak": lambda _card, _folder: Espeak(),
     "rapidocr": lambda _card, _folder: Ocr.load(_threads()),
+    "fake": lambda _card, _folder: FakeExpert(),
 }
