@@ -64,9 +64,12 @@ class ArtifactStore:
         if not local.exists():
             self._cache.mkdir(parents=True, exist_ok=True)
             passing = local.with_suffix(f".{uuid.uuid4().hex}")
-            with passing.open("wb") as file:
-                file.writelines(self.chunks(ref.sha256))
-            os.replace(passing, local)
+            try:
+                with passing.open("wb") as file:
+                    file.writelines(self.chunks(ref.sha256))
+                os.replace(passing, local)
+            finally:
+                passing.unlink(missing_ok=True)
         return local
 
     def _write(self, path: str, content: bytes) -> None:
