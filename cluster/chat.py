@@ -1,6 +1,5 @@
 """The one client of the controller LLM: any OpenAI-compatible server, asynchronous, with time limits and bounded retries."""
 
-import json
 import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -67,27 +66,19 @@ class OpenAIChat:
             extra["response_format"] = {"type": "json_schema", "json_schema": wrapped}
         try:
             completion: Any = await self._client.chat.completions.create(
-                model=self._model, messages=list(messages), temperature=0, max_tokens=max_tokens, timeout=timeout_s, **extra
+                model=self._model, messages=[*messages], temperature=0, max_tokens=max_tokens, timeout=timeout_s, **extra
             )
-            choice = completion.choices[0]
-            text = choice.message.content or ""
+            return _reply(completion)
         except openai.OpenAIError as exc:
             raise self._explained(exc, timeout_s) from exc
-        except (AttributeError, IndexError, TypeError, json.JSONDecodeError) as exc:
+        except (AttributeError, IndexError, TypeError, ValueError) as exc:
             raise LanguageModelError(f"the language model at {self._base_url} did not reply in the OpenAI form") from exc
-        usage = completion.usage
-        return Reply(
-            text,
-            usage.prompt_tokens if usage else 0,
-            usage.completion_tokens if usage else 0,
-            choice.finish_reason == "length",
-        )
 
     async def stream(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float) -> AsyncIterator[str]:
         try:
             stream: Any = await self._client.chat.completions.create(
                 model=self._model,
-                messages=list(messages),
+                messages=[*messages],
                 temperature=0,
                 max_tokens=max_tokens,
                 timeout=timeout_s,
@@ -99,7 +90,7 @@ class OpenAIChat:
                         yield text
         except openai.OpenAIError as exc:
             raise self._explained(exc, timeout_s) from exc
-        except (AttributeError, IndexError, TypeError, json.JSONDecodeError) as exc:
+        except (AttributeError, IndexError, TypeError, ValueError) as exc:
             raise LanguageModelError(f"the language model at {self._base_url} did not stream in the OpenAI form") from exc
 
     def _explained(self, exc: openai.OpenAIError, timeout_s: float) -> LanguageModelError:
@@ -112,3 +103,13 @@ class OpenAIChat:
                 return LanguageModelError(f"the language model answered HTTP {exc.status_code}: {exc.message[:200]}")
             case _:
                 return LanguageModelError(f"the language model failed: {str(exc)[:200]}")
+
+
+def _reply(completion: Any) -> Reply:
+    """Raises AttributeError, IndexError or TypeError for another form: the openai client checks none of what it parses."""
+    choice, usage = completion.choices[0], completion.usage
+    text = choice.message.content or ""
+    if not isinstance(text, str):
+        raise TypeError(f"the content is {type(text).__name__}, not text")
+    tokens_in, tokens_out = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
+    return Reply(text, tokens_in, tokens_out, is_cut=choice.finish_reason == "length")

@@ -43,6 +43,7 @@ class TaskSpec:
     """One row of the table.
 
     `inputs` are positional; every input must be fed. `required` options must be given, `optional` ones may be.
+    With `takes_many` the last input may be several of its kind.
     """
 
     task: Task
@@ -51,10 +52,15 @@ class TaskSpec:
     output: Media
     required: tuple[Option, ...] = ()
     optional: tuple[Option, ...] = ()
+    takes_many: bool = False
 
     @property
     def options(self) -> tuple[Option, ...]:
         return self.required + self.optional
+
+    def media_of(self, count: int) -> tuple[Media, ...]:
+        """What each of `count` inputs must be."""
+        return self.inputs + self.inputs[-1:] * (count - len(self.inputs))
 
 
 _T, _I, _A = Media.TEXT, Media.IMAGE, Media.AUDIO
@@ -65,7 +71,7 @@ TASKS: dict[Task, TaskSpec] = {
         TaskSpec(Task.SUMMARIZATION, "make a text shorter", (_T,), _T, optional=(Option.LANGUAGE,)),
         TaskSpec(Task.TRANSLATION, "translate a text", (_T,), _T, required=(Option.LANGUAGE,)),
         TaskSpec(Task.QUESTION_ANSWERING, "answer a question from a text", (_T,), _T, required=(Option.QUESTION,)),
-        TaskSpec(Task.TEXT_GENERATION, "write a new text about an input", (_T,), _T, required=(Option.PROMPT,)),
+        TaskSpec(Task.TEXT_GENERATION, "write a new text from results", (_T,), _T, required=(Option.PROMPT,), takes_many=True),
         TaskSpec(Task.TEXT_CLASSIFICATION, "sentiment of a text", (_T,), _T),
         TaskSpec(Task.ZERO_SHOT_CLASSIFICATION, "sort a text into given labels", (_T,), _T, required=(Option.LABELS,)),
         TaskSpec(Task.TOKEN_CLASSIFICATION, "named entities (people, places, dates, sums) in a text", (_T,), _T),

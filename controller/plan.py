@@ -81,10 +81,10 @@ class Plan:
 
 def _check_step(step: Step, steps: Mapping[str, Step], files: Mapping[str, Media]) -> None:
     spec = TASKS[step.task]
-    if len(step.inputs) != len(spec.inputs):
+    if len(step.inputs) < len(spec.inputs) or (len(step.inputs) > len(spec.inputs) and not spec.takes_many):
         wanted = ", ".join(spec.inputs)
         raise PlanError(f"{step.id}: {step.task} takes {len(spec.inputs)} inputs ({wanted}), not {len(step.inputs)}")
-    for source, wanted_media in zip(step.inputs, spec.inputs, strict=True):
+    for source, wanted_media in zip(step.inputs, spec.media_of(len(step.inputs)), strict=True):
         given = _media_of(step, source, steps, files)
         if given != wanted_media:
             raise PlanError(f"{step.id}: {step.task} eats {wanted_media}, but {_name(source)} is {given}")

@@ -2,7 +2,8 @@
 
     {"s1": ["translation", "f1", "zh"], "s2": ["text-to-speech", "s1"]}
 
-A step is [task, inputs…, options…]; an input is a file "f1", an earlier step "s1" or {"text": "quoted"}. The schema of
+A step is [task, inputs…, options…]; an input is a file "f1", an earlier step "s1" or {"text": "quoted"}; where a task takes many,
+the last input may be a list of files and steps. The schema of
 step k names only the files and the steps before k, and only where their medium can fit, so a decoder that obeys it
 cannot point forward, to itself, or at nothing. {"cannot": "text-to-image"} says that a task is needed that nobody serves.
 """
@@ -61,8 +62,11 @@ def plan_schema(tasks: Collection[Task], files: Mapping[str, Media], max_steps: 
     return {"anyOf": [steps, cannot]}
 
 
-def read_plan(text: str, tasks: Collection[Task], files: Mapping[str, Media]) -> Plan:
-    """The Plan in a reply. Raises PlanError with what is wrong, in words that the LLM can act on."""
+def read_plan(text: str, tasks: Collection[Task], files: Mapping[str, Media], request: str) -> Plan:
+    """The Plan in a reply. Raises PlanError with what is wrong, in words that the LLM can act on.
+
+    A quoted text must stand in `request`: a plan may not make up what its steps work on.
+    """
     try:
         draft = json.loads(text)
     except json.JSONDecodeError as exc:
@@ -71,7 +75,12 @@ def read_plan(text: str, tasks: Collection[Task], files: Mapping[str, Media]) ->
         raise PlanError("the plan is not a JSON object")
     if CANNOT in draft:
         raise UnservedTask(f"no deployed model can do {draft[CANNOT]}; deployed tasks: {', '.join(sorted(tasks))}")
-    return Plan.checked([_read_step(step_id, form, tasks) for step_id, form in draft.items()], files)
+    steps = [_read_step(step_id, form, tasks) for step_id, form in draft.items()]
+    for step in steps:
+        for quoted in (source for source in step.inputs if isinstance(source, str)):
+            if _folded(quoted) not in _folded(request):
+                raise PlanError(f'{step.id}: the text "{quoted[:80]}" does not stand in the request; use the output of a step instead')
+    return Plan.checked(steps, files)
 
 
 def write_plan(plan: Plan) -> str:
@@ -88,14 +97,28 @@ def _forms(spec: TaskSpec, position: int, files: Mapping[str, Media]) -> list[di
     inputs = [_input_schema(media, position, files) for media in spec.inputs]
     if not all(inputs):
         return []
+    if spec.takes_many:
+        inputs[-1] = {"anyOf": [inputs[-1], *_list_schema(spec.inputs[-1], position, files)]}
     required = [{"const": spec.task.value}, *inputs, *(_OPTION_SCHEMA[option] for option in spec.required)]
     longer = [required + [_OPTION_SCHEMA[option] for option in spec.optional[:n]] for n in range(len(spec.optional) + 1)]
     return [{"type": "array", "prefixItems": row, "minItems": len(row), "maxItems": len(row)} for row in longer]
 
 
+def _references(media: Media, position: int, files: Mapping[str, Media]) -> list[str]:
+    return [file for file, kind in files.items() if kind == media] + [f"s{n}" for n in range(1, position)]
+
+
+def _list_schema(media: Media, position: int, files: Mapping[str, Media]) -> list[dict[str, Any]]:
+    """Two to four references; nothing when there are not that many."""
+    references = _references(media, position, files)
+    if len(references) < 2:
+        return []
+    return [{"type": "array", "items": {"enum": references}, "minItems": 2, "maxItems": min(4, len(references))}]
+
+
 def _input_schema(media: Media, position: int, files: Mapping[str, Media]) -> dict[str, Any]:
     """{} when nothing can feed this input."""
-    references = [file for file, kind in files.items() if kind == media] + [f"s{n}" for n in range(1, position)]
+    references = _references(media, position, files)
     choices: list[dict[str, Any]] = [{"enum": references}] if references else []
     if media == Media.TEXT:
         choices.append(_QUOTED)
@@ -112,9 +135,19 @@ def _read_step(step_id: str, form: Any, tasks: Collection[Task]) -> Step:
     return Step(
         step_id,
         spec.task,
-        tuple(_read_input(step_id, source) for source in inputs),
+        tuple(_read_input(step_id, source) for source in _flat(inputs, spec)),
         {option: _read_option(step_id, option, value) for option, value in zip(spec.options, options, strict=False)},
     )
+
+
+def _folded(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
+
+
+def _flat(inputs: list[Any], spec: TaskSpec) -> list[Any]:
+    if inputs and spec.takes_many and isinstance(inputs[-1], list):
+        return [*inputs[:-1], *inputs[-1]]
+    return inputs
 
 
 def _read_input(step_id: str, source: Any) -> StepInput:
@@ -140,7 +173,12 @@ def _read_option(step_id: str, option: Option, value: Any) -> OptionValue:
 
 
 def _write_step(step: Step) -> list[Any]:
-    return [step.task.value, *map(_write_input, step.inputs), *(step.options[o] for o in TASKS[step.task].options if o in step.options)]
+    spec = TASKS[step.task]
+    fixed = len(spec.inputs) - 1
+    inputs = [_write_input(source) for source in step.inputs]
+    if len(inputs) > len(spec.inputs):
+        inputs = [*inputs[:fixed], inputs[fixed:]]
+    return [step.task.value, *inputs, *(step.options[option] for option in spec.options if option in step.options)]
 
 
 def _write_input(source: StepInput) -> Any:

@@ -1,7 +1,7 @@
 """Planner: prompt → draft → Plan, with one repair. Knows the task table and the LLM, no models and no Ray."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from cluster.chat import ChatModel, Message, Reply
 from cluster.errors import LanguageModelError, PlanError
 from cluster.metrics import count_tokens
 from cluster.settings import Planning
-from cluster.tasks import TASKS, Media, Option, Task, TaskSpec
+from cluster.tasks import TASKS, Option, Task, TaskSpec
 from controller.plan import Plan
 from controller.plan_language import CANNOT, UnservedTask, plan_schema, read_plan
 from controller.request import Request
@@ -52,7 +52,7 @@ class Planner:
         schema = plan_schema(self._tasks, request.media, self._settings.max_steps)
         first = await self._draft(messages, schema)
         try:
-            return Planned(self._read(first, request.media), first.tokens_in, first.tokens_out, was_repaired=False)
+            return Planned(self._read(first, request), first.tokens_in, first.tokens_out, was_repaired=False)
         except UnservedTask:
             raise
         except PlanError as exc:
@@ -63,7 +63,7 @@ class Planner:
         second = await self._draft(messages, schema)
         tokens = first.tokens_in + second.tokens_in, first.tokens_out + second.tokens_out
         try:
-            return Planned(self._read(second, request.media), *tokens, was_repaired=True)
+            return Planned(self._read(second, request), *tokens, was_repaired=True)
         except UnservedTask:
             raise
         except PlanError as exc:
@@ -76,10 +76,10 @@ class Planner:
         table = "\n".join(_row(TASKS[task]) for task in self._tasks)
         messages: list[Message] = [{"role": "system", "content": prompt["system"].format(tasks=table).strip()}]
         for demonstration in prompt["demonstrations"]:
-            if (shown := self._shown(demonstration["plan"])) is not None:
+            if self._is_deployed(json.loads(demonstration["plan"])):
                 messages += [
                     {"role": "user", "content": demonstration["request"]},
-                    {"role": "assistant", "content": shown},
+                    {"role": "assistant", "content": demonstration["plan"]},
                 ]
         return tuple(messages)
 
@@ -89,23 +89,25 @@ class Planner:
         count_tokens(reply.tokens_in, reply.tokens_out)
         return reply
 
-    def _read(self, reply: Reply, files: Mapping[str, Media]) -> Plan:
+    def _read(self, reply: Reply, request: Request) -> Plan:
         if reply.is_cut:
             raise PlanError(f"the plan is longer than {self._settings.max_tokens} tokens")
         if not reply.text.strip():
             raise LanguageModelError("the language model replied with nothing")
-        return read_plan(reply.text, self._tasks, files)
+        return read_plan(reply.text, self._tasks, request.media, request.text)
 
-    def _shown(self, plan: dict[str, Any]) -> str | None:
-        tasks = [form[0] for form in plan.values()] if CANNOT not in plan else []
-        if not set(tasks) <= set(self._tasks) or plan.get(CANNOT) in self._tasks:
-            return None
-        return json.dumps(plan, ensure_ascii=False, separators=(",", ":"))
+    def _is_deployed(self, plan: dict[str, Any]) -> bool:
+        """Whether a demonstration speaks of this cluster: it uses only what is here, or declines what is not."""
+        if CANNOT in plan:
+            return plan[CANNOT] not in self._tasks
+        return all(form[0] in self._tasks for form in plan.values())
 
 
 def _row(spec: TaskSpec) -> str:
     """`["translation", TEXT, LANG] translate a text -> TEXT`"""
     inputs = [media.value.upper() for media in spec.inputs]
+    if spec.takes_many:
+        inputs[-1] += " or [...]"
     required = [_OPTION_FORMS[option] for option in spec.required]
     optional = [f"{_OPTION_FORMS[option]}?" for option in spec.optional]
     arguments = ", ".join([f'"{spec.task}"', *inputs, *required, *optional])

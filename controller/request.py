@@ -59,7 +59,8 @@ class Request:
     def for_planner(self) -> str:
         """Earlier turns in short, one line a file, then the request."""
         earlier = [f"{m['role']}: {_short(m['content'])}" for m in self.history[-HISTORY_MESSAGES:]]
-        return "\n".join([*earlier, *(file.line() for file in self.files), self.text])
+        files = [file.line() for file in self.files] or ["no files"]
+        return "\n".join([*earlier, *files, self.text])
 
 
 def split_passages(text: str) -> tuple[str, tuple[str, ...]]:

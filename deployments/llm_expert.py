@@ -36,7 +36,7 @@ class LanguageExpert:
         return [await self._run_one(call) for call in calls]
 
     async def _run_one(self, call: Call) -> Output | ModelError:
-        text = str(call.inputs[0]).strip()
+        text = "\n".join(str(source) for source in call.inputs).strip()
         if not text:
             return ModelError(f"{call.task} was given an empty text")
         try:
