@@ -66,7 +66,7 @@ class OpenAIChat:
             extra["response_format"] = {"type": "json_schema", "json_schema": wrapped}
         try:
             completion: Any = await self._client.chat.completions.create(
-                model=self._model, messages=[*messages], temperature=0, max_tokens=max_tokens, timeout=timeout_s, **extra
+                model=self._model, messages=_sent(messages), temperature=0, max_tokens=max_tokens, timeout=timeout_s, **extra
             )
             return _reply(completion)
         except openai.OpenAIError as exc:
@@ -78,7 +78,7 @@ class OpenAIChat:
         try:
             stream: Any = await self._client.chat.completions.create(
                 model=self._model,
-                messages=[*messages],
+                messages=_sent(messages),
                 temperature=0,
                 max_tokens=max_tokens,
                 timeout=timeout_s,
@@ -103,6 +103,11 @@ class OpenAIChat:
                 return LanguageModelError(f"the language model answered HTTP {exc.status_code}: {exc.message[:200]}")
             case _:
                 return LanguageModelError(f"the language model failed: {str(exc)[:200]}")
+
+
+def _sent(messages: Sequence[Message]) -> Any:
+    """The openai client has a type of its own for every role."""
+    return list(messages)
 
 
 def _reply(completion: Any) -> Reply:

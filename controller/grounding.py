@@ -7,10 +7,11 @@ from itertools import pairwise
 _LINK = re.compile(r"(?:https?://|sandbox:|attachment:|file:|/v1/|www\.)[^\s)\]>\"'，。]+", re.IGNORECASE)
 _LINK_TARGET = re.compile(r"\]\(\s*([^)\s]+)")
 _FILE = re.compile(
-    r"[\w\-.]+\.(?:png|jpe?g|gif|webp|svg|bmp|wav|mp3|ogg|flac|m4a|mp4|webm|avi|mov|pdf|txt|docx?|csv|json|zip)\b",
+    # Not \b at the end: a Chinese word may follow at once.
+    r"[\w\-.]+\.(?:png|jpe?g|gif|webp|svg|bmp|wav|mp3|ogg|flac|m4a|mp4|webm|avi|mov|pdf|txt|docx?|csv|json|zip)(?![A-Za-z0-9_])",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(r"\d(?:[\d,.  ]*\d)?")
+_NUMBER = re.compile(r"\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)|\d(?:[\d,.]*\d)?")  # also "1 234"
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")
 
 
@@ -21,6 +22,7 @@ class Evidence:
         joined = "\n".join(texts)
         self._names = {name.casefold() for name in names} | {name.casefold() for name in _FILE.findall(joined)}
         self._links = set(links) | {_bare(link) for link in _LINK.findall(joined)}
+        self._named = _any_of(self._names)
         self._numbers = {_digits(number) for number in _NUMBER.findall(joined)}
 
     def objection(self, text: str, *, check_numbers: bool = True) -> str | None:
@@ -28,12 +30,11 @@ class Evidence:
         for link in [*_LINK.findall(text), *_LINK_TARGET.findall(text)]:
             if _bare(link) not in self._links and link.casefold() not in self._names:
                 return f"the link {link}"
-        without_links = _LINK.sub(" ", text)
-        for name in _FILE.findall(without_links):
-            if name.casefold() not in self._names:
-                return f"the file {name}"
+        unnamed = self._named.sub(" ", _LINK.sub(" ", text))
+        if name := _FILE.search(unnamed):
+            return f"the file {name.group()}"
         if check_numbers:
-            for number in _NUMBER.findall(without_links):
+            for number in _NUMBER.findall(unnamed):
                 if not self._has_number(_digits(number)):
                     return f"the number {number}"
         return None
@@ -48,6 +49,12 @@ def sentences(text: str) -> tuple[list[str], str]:
     ends = [match.end() for match in _SENTENCE_END.finditer(text)]
     bounds = [0, *ends]
     return [text[a:b] for a, b in pairwise(bounds)], text[bounds[-1] :]
+
+
+def _any_of(names: Iterable[str]) -> re.Pattern[str]:
+    """Finds the names, whole: with spaces in them, and with Chinese words right before and after."""
+    choice = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.compile(rf"(?<![A-Za-z0-9_.\-])(?:{choice})(?![A-Za-z0-9_]|\.[A-Za-z0-9])" if choice else r"(?!)", re.IGNORECASE)
 
 
 def _digits(number: str) -> str:

@@ -15,10 +15,11 @@ HISTORY_MESSAGES = 4
 
 _PASSAGES = (
     re.compile(r"```[^\n]*\n(.+?)```", re.DOTALL),
+    re.compile(r"„(.+?)[“”]", re.DOTALL),
     re.compile(r"[“«「『](.+?)[”»」』]", re.DOTALL),
     re.compile(r"(?<!\w)\"(.+?)\"(?!\w)", re.DOTALL),
     re.compile(r"(?<!\w)'(.+?)'(?!\w)", re.DOTALL),
-    re.compile(r"[^\n]{,200}?[:：]\s+(.+)\Z", re.DOTALL),
+    re.compile(r"[^\n]{,200}?(?::\s+|：\s*)(.+)\Z", re.DOTALL),
     re.compile(r"\A[^\n]+\n\s*\n(.+)\Z", re.DOTALL),
 )
 
