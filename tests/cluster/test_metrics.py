@@ -1,0 +1,95 @@
+"""What Prometheus would see: the node agents' scrape pages, found as Ray tells Prometheus to find them."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.fakes import message, wait
+from cluster.metrics import Stage, TaskPart
+
+pytestmark = pytest.mark.cluster
+
+REPORT_TIMEOUT_S = 20.0
+
+
+def test_every_stage_and_every_part_of_a_step_has_a_histogram(http: httpx.Client) -> None:
+    ask(http, {"s1": wait("go", "10 ms")})
+    stages = await_labels("ray_hgpt_stage_seconds", "stage", lambda found: found >= set(Stage))
+    assert stages == {stage.value for stage in Stage}
+    parts = await_labels("ray_hgpt_task_seconds", "part", lambda found: found >= {TaskPart.WAIT, TaskPart.RUN})
+    assert parts <= {part.value for part in TaskPart}
+    assert "text-generation" in await_labels("ray_hgpt_task_seconds", "task", bool)
+
+
+def test_a_histogram_counts_each_step_once_and_in_the_bucket_of_its_time(http: httpx.Client) -> None:
+    for _ in range(3):
+        ask(http, {"s1": ["summarization", {"text": "300 ms"}]})
+    labels = {"task": "summarization", "part": "run"}
+    assert await_value("ray_hgpt_task_seconds_count", labels, 3) == 3
+    assert value("ray_hgpt_task_seconds_bucket", {**labels, "le": "0.25"}) == 0
+    assert 0.9 <= value("ray_hgpt_task_seconds_sum", labels) < 10
+
+
+def test_failed_steps_and_refused_runs_are_counted_by_code(http: httpx.Client) -> None:
+    step_errors = value("ray_hgpt_errors_total", {"code": "model_error"})
+    run_errors = value("ray_hgpt_errors_total", {"code": "no_plan"})
+    ask(http, {"s1": wait("go", "fail")})
+    ask(http, {"cannot": "text-to-image"})
+    assert await_value("ray_hgpt_errors_total", {"code": "model_error"}, step_errors + 1) == step_errors + 1
+    assert await_value("ray_hgpt_errors_total", {"code": "no_plan"}, run_errors + 1) == run_errors + 1
+
+
+def test_no_label_holds_an_id_or_what_a_person_wrote(http: httpx.Client) -> None:
+    ask(http, {"s1": wait("go", "a secret of 1 ms")})
+    await_labels("ray_hgpt_task_seconds", "task", bool)
+    ours = {"stage", "task", "part", "code", "direction", "le"}
+    rays = {"Component", "NodeAddress", "SessionName", "Version", "WorkerId"}
+    for family in scraped():
+        if family.name.startswith("ray_hgpt_"):
+            for sample in family.samples:
+                assert {name for name in sample.labels if not name.startswith("otel_")} <= ours | rays
+                assert not any("secret" in label for label in sample.labels.values())
+
+
+def ask(http: httpx.Client, plan: Mapping[str, Any]) -> None:
+    http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": message(plan)}]})
+
+
+def scraped() -> list[Metric]:
+    """The metric families of all scrape targets in Ray's service discovery file."""
+    import ray
+
+    folder = Path(ray._private.worker._global_node.get_session_dir_path()).parent
+    targets = [target for group in json.loads((folder / "prom_metrics_service_discovery.json").read_text()) for target in group["targets"]]
+    assert targets
+    pages = [httpx.get(f"http://{target}/metrics").raise_for_status().text for target in targets]
+    return [family for page in pages for family in text_string_to_metric_families(page)]
+
+
+def value(name: str, labels: Mapping[str, str]) -> float:
+    """The sum over all processes."""
+    samples = [sample for family in scraped() for sample in family.samples if sample.name == name]
+    return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+
+def await_value(name: str, labels: Mapping[str, str], least: float) -> float:
+    deadline = time.monotonic() + REPORT_TIMEOUT_S
+    while (found := value(name, labels)) < least:
+        assert time.monotonic() < deadline, f"{name} {dict(labels)} is {found}, not {least}"
+        time.sleep(0.3)  # another process's report: there is nothing to wait on but its page
+    return found
+
+
+def await_labels(name: str, label: str, enough: Callable[[set[str]], bool]) -> set[str]:
+    deadline = time.monotonic() + REPORT_TIMEOUT_S
+    while not enough(found := {s.labels[label] for f in scraped() if f.name == name for s in f.samples if label in s.labels}):
+        assert time.monotonic() < deadline, f"{name} has only the {label}s {found}"
+        time.sleep(0.3)
+    return found
