@@ -1,0 +1,92 @@
+"""Every file that an operator starts from is read here as the service would read it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.catalogue import BUILT_IN, Catalogue
+from cluster.settings import AppSettings, EngineSettings, parse
+from controller.serve_command import read_config
+
+ROOT = Path(__file__).parents[3]
+RAYSERVICE = ROOT / "cluster/k8s/rayservice.yaml"
+
+
+def read(path: str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Path:
+    """The Serve config inside the RayService, as a file."""
+    path = tmp_path / "serve_config.yaml"
+    path.write_text(read("cluster/k8s/rayservice.yaml")["spec"]["serveConfigV2"], encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", ["serve_config.yaml", "benchmarks/fakes/serve_config.yaml"])
+def test_a_serve_config_holds_only_keys_that_exist(path: str) -> None:
+    assert [application["name"] for application in read_config(ROOT / path).applications] == ["llm", "hugginggpt"]
+
+
+@pytest.mark.parametrize("path", ["serve_config.yaml", "benchmarks/fakes/serve_config.yaml"])
+def test_the_controller_asks_the_llm_that_the_same_file_serves(path: str) -> None:
+    config = read_config(ROOT / path)
+    llm, app = (application for application in config.applications)
+    assert app["args"]["llm"]["base_url"] == f"{config.url}{llm['route_prefix']}/v1"
+
+
+def test_a_laptop_binds_loopback_only() -> None:
+    assert read_config(ROOT / "serve_config.yaml").host == "127.0.0.1"
+
+
+def test_every_embedded_model_has_a_family_that_runs_it() -> None:
+    families = parse(AppSettings, read_config(ROOT / "serve_config.yaml").applications[1]["args"]).families
+    assert {card.family for card in Catalogue.read(BUILT_IN).cards.values() if card.tasks} <= set(families)
+
+
+def test_the_kubernetes_service_has_vllm_gpu_families_that_grow_and_artifacts_that_all_nodes_see(embedded: Path) -> None:
+    llm, app = read_config(embedded).applications
+    engine, settings = parse(EngineSettings, llm["args"]), parse(AppSettings, app["args"])
+    assert engine.engine == "vllm"
+    assert engine.serves_as == settings.llm.model
+    assert settings.artifacts.startswith("s3://")
+    for family in settings.families.values():
+        assert family.deployment["ray_actor_options"]["num_gpus"] > 0
+        assert family.deployment["autoscaling_config"]["max_replicas"] > 1
+
+
+def test_the_kubernetes_services_llm_settings_are_ones_that_the_vllm_engine_takes(embedded: Path) -> None:
+    from deployments.vllm_engine import VllmSettings, llm_options
+
+    settings = parse(EngineSettings, read_config(embedded).applications[0]["args"])
+    options = llm_options(
+        VllmSettings(settings.serves_as, settings.model, settings.accelerator, engine_kwargs=settings.engine_kwargs, **settings.deployment)
+    )
+    assert options["accelerator_type"] == "L4"
+
+
+def test_the_kubernetes_cluster_has_the_gpus_and_the_ray_that_it_needs() -> None:
+    cluster = read("cluster/k8s/rayservice.yaml")["spec"]["rayClusterConfig"]
+    (workers,) = cluster["workerGroupSpecs"]
+    (container,) = workers["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert workers["minReplicas"] >= 2  # the LLM fills one card, the families share another
+    import ray
+
+    assert cluster["rayVersion"] == ray.__version__
+
+
+def test_the_ssh_cluster_passes_rays_own_check() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(read("cluster/nodes/cluster.yaml")))
+
+
+def test_prometheus_finds_the_nodes_through_rays_discovery_file() -> None:
+    from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
+
+    (job,) = read("cluster/monitoring/prometheus.yml")["scrape_configs"]
+    assert job["file_sd_configs"] == [{"files": [f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"]}]  # noqa: S108 - Ray's default
