@@ -60,13 +60,13 @@ class OpenAIChat:
             raise self._explained(exc, CHECK_TIMEOUT_S) from exc
 
     async def reply(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float, schema: dict[str, Any] | None = None) -> Reply:
-        extra: dict[str, Any] = {}
+        body = _sent(messages)
         if schema is not None:
             wrapped = {"name": "reply", "schema": schema, "strict": True}
-            extra["response_format"] = {"type": "json_schema", "json_schema": wrapped}
+            body["response_format"] = {"type": "json_schema", "json_schema": wrapped}
         try:
             completion: Any = await self._client.chat.completions.create(
-                model=self._model, messages=_sent(messages), temperature=0, max_tokens=max_tokens, timeout=timeout_s, **extra
+                model=self._model, messages=(), temperature=0, max_tokens=max_tokens, timeout=timeout_s, extra_body=body
             )
             return _reply(completion)
         except openai.OpenAIError as exc:
@@ -78,11 +78,12 @@ class OpenAIChat:
         try:
             stream: Any = await self._client.chat.completions.create(
                 model=self._model,
-                messages=_sent(messages),
+                messages=(),
                 temperature=0,
                 max_tokens=max_tokens,
                 timeout=timeout_s,
                 stream=True,
+                extra_body=_sent(messages),
             )
             async with stream:
                 async for chunk in stream:
@@ -105,9 +106,12 @@ class OpenAIChat:
                 return LanguageModelError(f"the language model failed: {str(exc)[:200]}")
 
 
-def _sent(messages: Sequence[Message]) -> Any:
-    """The openai client has a type of its own for every role."""
-    return list(messages)
+def _sent(messages: Sequence[Message]) -> dict[str, Any]:
+    """The messages as `extra_body`, which replaces the argument of that name.
+
+    openai 3.54 would look through the argument for files to encode: 13 ms of the event loop for a planner's prompt.
+    """
+    return {"messages": list(messages)}
 
 
 def _reply(completion: Any) -> Reply:
