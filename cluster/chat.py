@@ -12,6 +12,7 @@ from cluster.errors import LanguageModelError, LanguageModelTimeout
 from cluster.settings import LanguageModelClient
 
 CHECK_TIMEOUT_S = 5.0
+KEEP_PROMPT_HEADER = "x-keep-prompt"  # an engine that understands it keeps what it read of this prompt, also over a restart
 
 
 class Message(TypedDict):
@@ -36,6 +37,10 @@ class ChatModel(Protocol):
 
     def stream(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float) -> AsyncIterator[str]:
         """The reply as it is written. Raises LanguageModelError, also in the middle."""
+        ...
+
+    async def prime(self, messages: Sequence[Message], *, timeout_s: float) -> None:
+        """Has the engine read a prompt that will come again and again. Raises LanguageModelError."""
         ...
 
 

@@ -193,6 +193,7 @@ class Ingress:
 
     @door.get("/healthz")
     async def healthz(self) -> Response:
-        """200 when the LLM answers too; 503 with the reason otherwise."""
+        """200 when the LLM answers and has read the planner's prompt; its error otherwise."""
         await self._chat.check()
+        await self._pipeline.ready()
         return JSONResponse({"status": "ok"})

@@ -35,6 +35,8 @@ class Pipeline:
         self._responder = responder
         self._limits = limits
         self._in_flight = 0
+        self._priming = asyncio.Lock()
+        self._is_primed = False
 
     async def answer(self, request: Request, emit: Emit) -> Run:
         """The whole way. A step's failure is in the record; raises HuggingGPTError when there is no answer at all."""
@@ -63,6 +65,13 @@ class Pipeline:
         run.plan, run.tokens_in, run.tokens_out = planned.plan, planned.tokens_in, planned.tokens_out
         with _stage(run, Stage.SELECT):
             run.choices = await self._selector.choose(planned.plan, request)
+
+    async def ready(self) -> None:
+        """Returns when the LLM has read the planner's prompt; at once from the second time on. Raises LanguageModelError."""
+        async with self._priming:
+            if not self._is_primed:
+                await self._planner.prime()
+                self._is_primed = True
 
     async def _answer(self, request: Request, run: Run, emit: Emit) -> None:
         await self.plan(request, run)

@@ -69,6 +69,11 @@ class Planner:
         except PlanError as exc:
             raise PlanError(f"no valid plan was found for this request: {exc.message}") from exc
 
+    async def prime(self) -> None:
+        """Has the engine read the constant part of the prompt before the first request comes. Raises LanguageModelError."""
+        messages: list[Message] = [*self.constant_messages, {"role": "user", "content": "Hello"}]
+        await self._chat.prime(messages, timeout_s=self._settings.timeout_s)
+
     @cached_property
     def constant_messages(self) -> tuple[Message, ...]:
         """Instructions, task table and demonstrations; a demonstration whose tasks are not deployed is left out."""

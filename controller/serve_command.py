@@ -137,7 +137,7 @@ def _await_health(url: str) -> None:
     reason = "nothing"
     while time.monotonic() < deadline:
         try:
-            reply = httpx.get(f"{url}/healthz", timeout=10)
+            reply = httpx.get(f"{url}/healthz", timeout=READY_TIMEOUT_S)
             if reply.is_success:
                 return
             reason = reply.text[:200]

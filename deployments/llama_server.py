@@ -4,7 +4,10 @@ The replica owns the server, passes HTTP on to it, and reports ill health when i
 """
 
 import asyncio
+import json
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,14 +16,16 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from ray import serve
 
 from cluster.catalogue import BUILT_IN, Catalogue
+from cluster.chat import KEEP_PROMPT_HEADER
 from cluster.errors import HuggingGPTError, ModelError
 from cluster.logs import log_to_stderr, logger
-from cluster.settings import EngineSettings
+from cluster.settings import EngineSettings, home_folder
 from deployments.store import ModelStore
 
 HEALTH_TIMEOUT_S = 30.0  # a long prefill keeps every core busy
 CONNECT_TIMEOUT_S = 5.0
 BATCH_TOKENS = 512  # of prompt read at a time between the decoding of other requests
+KEPT_SLOT = 0  # holds the prompt that clients marked as constant
 PASSED_HEADERS = ("content-type", "cache-control")
 
 door = FastAPI()
@@ -34,6 +39,12 @@ async def _body(reply: httpx.Response) -> AsyncIterator[bytes]:
         await reply.aclose()
 
 
+def _prompts_folder() -> Path:
+    folder = home_folder() / "prompts"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _gguf(files: Any) -> str:
     paths: list[str] = [file.path for file in files if file.path.endswith(".gguf")]
     if len(paths) != 1:
@@ -42,8 +53,6 @@ def _gguf(files: Any) -> str:
 
 
 def _start(path: str, settings: EngineSettings) -> Any:
-    import os
-
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -53,6 +62,8 @@ def _start(path: str, settings: EngineSettings) -> Any:
     params.n_ctx = settings.context_tokens * settings.parallel
     params.n_batch = BATCH_TOKENS
     params.kv_unified = True
+    params.endpoint_slots = True  # KEPT_SLOT is saved and restored through it
+    params.slot_save_path = f"{_prompts_folder()}/"
     params.warmup = False
     params.hostnames = ["127.0.0.1"]  # only this replica talks to it
     params.port = 0
@@ -72,7 +83,15 @@ class LlamaServer:
         folder = ModelStore(settings.models).ensure(card)
         self._server = _start(str(folder / _gguf(card.files)), settings)
         self._client = httpx.AsyncClient(base_url=self._server.listening_address, timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S))
+        self._kept = f"{card.files[0].sha256[:16]}.slot"
+        self._restore_prompt()
         logger.info("llama.cpp serves", extra={"model": card.id})
+
+    def _restore_prompt(self) -> None:
+        """What a constant prompt came to last time this model ran here: reading it again would take a CPU most of a minute."""
+        if (_prompts_folder() / self._kept).exists():
+            with httpx.Client(base_url=self._server.listening_address, timeout=HEALTH_TIMEOUT_S) as client:
+                client.post(f"/slots/{KEPT_SLOT}", params={"action": "restore"}, json={"filename": self._kept})
 
     async def check_health(self) -> None:
         """Raises when the server no longer answers; Serve then replaces the replica."""
@@ -85,10 +104,14 @@ class LlamaServer:
     @door.api_route("/v1/{path:path}", methods=["GET", "POST"])
     async def pass_on(self, path: str, request: Request) -> Response:
         """Streams the server's reply as it comes; a client that goes away closes the upstream request, which stops decoding."""
+        body = await request.body()
+        keeps = KEEP_PROMPT_HEADER in request.headers
+        if keeps:
+            body = json.dumps({**json.loads(body), "id_slot": KEPT_SLOT}).encode()
         sent = self._client.build_request(
             request.method,
             f"/v1/{path}",
-            content=await request.body(),
+            content=body,
             headers={"content-type": request.headers.get("content-type", "application/json")},
         )
         try:
@@ -96,5 +119,9 @@ class LlamaServer:
         except httpx.HTTPError as exc:
             error = {"message": f"llama.cpp's server does not answer: {exc}", "type": "server_error", "code": "engine_down"}
             return JSONResponse({"error": error}, status_code=502)
+        if keeps and reply.is_success:
+            await reply.aread()
+            await self._client.post(f"/slots/{KEPT_SLOT}", params={"action": "save"}, json={"filename": self._kept})
+            return Response(reply.content, reply.status_code, media_type=reply.headers.get("content-type"))
         headers = {name: reply.headers[name] for name in PASSED_HEADERS if name in reply.headers}
         return StreamingResponse(_body(reply), reply.status_code, headers)

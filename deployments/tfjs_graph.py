@@ -27,7 +27,7 @@ class TfjsGraph:
     def __init__(self, description: Path) -> None:
         model = json.loads(description.read_text(encoding="utf-8"))
         self._nodes = list(_in_order(model["modelTopology"]["node"]))
-        self._weights = dict(_weights(model["weightsManifest"], description.parent))
+        self._weights = dict(_weights(model["weightsManifest"], description.with_suffix(".bin").read_bytes()))
         given = {"Const", "Placeholder"}
         if unknown := sorted({node["op"] for node in self._nodes} - OPERATIONS.keys() - given):
             raise ModelError(f"{description.name} uses operations that are not known here: {', '.join(unknown)}")
@@ -62,11 +62,10 @@ def _in_order(nodes: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
         yield by_name[name]
 
 
-def _weights(manifest: Sequence[Mapping[str, Any]], folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Floats are stored in half precision (quantization dtype float16), integers in 32 bits."""
+def _weights(manifest: Sequence[Mapping[str, Any]], content: bytes) -> Iterator[tuple[str, Tensor]]:
+    """Floats are stored in half precision (quantization dtype float16), integers in 32 bits, group after group."""
+    start = 0
     for group in manifest:
-        content = b"".join((folder / name).read_bytes() for name in group["paths"])
-        start = 0
         for weight in group["weights"]:
             stored = np.dtype(weight.get("quantization", {}).get("dtype", weight["dtype"])).newbyteorder("<")
             count = int(np.prod(weight["shape"], dtype=np.int64))
