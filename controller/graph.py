@@ -96,10 +96,12 @@ class _GraphRun:
             except RayTaskError as exc:
                 if not isinstance(exc.cause, (ActorDiedError, ActorUnavailableError)):
                     return Failed(step.id, step.task, f"the replica failed: {exc.cause or exc}", "replica_error")
+                death = type(exc.cause).__name__
             except BackPressureError:
                 return Failed(step.id, step.task, "too many steps are waiting for this family", "overloaded")
             except (RayError, RayServeException) as exc:
-                if not tries_left:
-                    return Failed(step.id, step.task, f"its replica died: {type(exc).__name__}", "replica_died")
+                death = type(exc).__name__
+            if not tries_left:
+                break
             self._futures[step.id] = self._dispatches[step.id].submit(needed)
-        return Failed(step.id, step.task, "its replica died again and again", "replica_died")
+        return Failed(step.id, step.task, f"its replica died {TRIES} times: {death}", "replica_died")

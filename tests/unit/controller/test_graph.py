@@ -1,0 +1,232 @@
+"""Running the graph, with families that are plain asyncio: what overlaps, what is skipped, what is tried again, what is cancelled."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.serve.exceptions import BackPressureError
+
+from cluster.messages import Done, Failed, Skipped, Span, TaskRequest, TaskResult
+from cluster.tasks import Task
+from controller.events import Event, StepEnded, StepStarted
+from controller.graph import GRACE_S, TRIES, Dispatch, run_graph
+from controller.plan import OutputOf, Plan, Step
+
+Work = Callable[[TaskRequest, list[TaskResult]], Awaitable[TaskResult]]
+SPAN = Span(0, 0, 0, 0, "here")
+
+
+def done(request: TaskRequest, text: str = "text") -> Done:
+    return Done(request.step_id, request.task, request.models[0], text, SPAN)
+
+
+@dataclass
+class FakeFamily:
+    """A handle: futures among the arguments are resolved before the work starts, as Ray does it. `work` by step id."""
+
+    work: dict[str, Work] = field(default_factory=dict)
+    submitted: list[str] = field(default_factory=list)
+    cancelled: set[str] = field(default_factory=set)
+
+    def options(self, *, multiplexed_model_id: str) -> Any:
+        return self
+
+    @property
+    def run(self) -> "FakeFamily":
+        return self
+
+    def remote(self, request: TaskRequest, *upstream: Any) -> "asyncio.Task[TaskResult]":
+        self.submitted.append(request.step_id)
+        return asyncio.ensure_future(self._work(request, upstream))
+
+    async def _work(self, request: TaskRequest, upstream: tuple[Any, ...]) -> TaskResult:
+        try:
+            given = [await asyncio.shield(one) if isinstance(one, asyncio.Future) else one for one in upstream]
+            if any(not isinstance(one, Done) for one in given):
+                return Failed(request.step_id, request.task, "was given nothing")
+            result = await self.work[request.step_id](request, given) if request.step_id in self.work else done(request)
+        except asyncio.CancelledError:
+            self.cancelled.add(request.step_id)
+            raise
+        return result
+
+
+def a_plan(**needs: str) -> Plan:
+    """`s3="s1 s2"`: step s3 eats what s1 and s2 give."""
+    steps = [
+        Step(step_id, Task.TEXT_GENERATION, tuple(OutputOf(need) for need in needed.split()) or ("x",)) for step_id, needed in needs.items()
+    ]
+    return Plan(tuple(steps))
+
+
+async def ran(family: FakeFamily, plan: Plan, timeout_s: float = 5) -> tuple[dict[str, TaskResult], list[Event]]:
+    told: list[Event] = []
+    return await run_graph(plan, dispatches(family, plan, timeout_s), told.append), told
+
+
+def dispatches(family: FakeFamily, plan: Plan, timeout_s: float = 5) -> dict[str, Dispatch]:
+    return {s.id: Dispatch(family, TaskRequest("r", s.id, s.task, ("org/model",), (), {}, timeout_s)) for s in plan.steps}
+
+
+def dies(times: int) -> Work:
+    """A replica that dies under the step so many times."""
+    left = [times]
+
+    async def work(request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
+        if left[0]:
+            left[0] -= 1
+            raise ActorDiedError
+        return done(request)
+
+    return work
+
+
+async def fails(request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
+    return Failed(request.step_id, request.task, "no")
+
+
+async def hangs(request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
+    await asyncio.sleep(60)
+    return done(request)
+
+
+async def test_every_step_gives_its_result_and_is_told_from_start_to_end() -> None:
+    results, told = await ran(FakeFamily(), a_plan(s1="", s2="s1"))
+    assert [type(result) for result in results.values()] == [Done, Done]
+    assert [
+        (type(e), e.step if isinstance(e, StepStarted) else e.result.step_id) for e in told if isinstance(e, StepStarted | StepEnded)
+    ] == [
+        (StepStarted, "s1"),
+        (StepEnded, "s1"),
+        (StepStarted, "s2"),
+        (StepEnded, "s2"),
+    ]
+
+
+async def test_independent_steps_run_at_the_same_time() -> None:
+    meeting = asyncio.Barrier(3)  # nobody passes until three are there
+
+    async def meets(request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
+        async with asyncio.timeout(2):
+            await meeting.wait()
+        return done(request)
+
+    results, _ = await ran(FakeFamily({"s1": meets, "s2": meets, "s3": meets}), a_plan(s1="", s2="", s3=""))
+    assert all(isinstance(result, Done) for result in results.values())
+
+
+async def test_a_step_does_not_wait_for_a_slow_one_that_it_does_not_need() -> None:
+    goes_on = asyncio.Event()
+
+    async def waits(request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
+        async with asyncio.timeout(2):
+            await goes_on.wait()
+        return done(request)
+
+    async def frees(request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
+        goes_on.set()
+        return done(request)
+
+    results, _ = await ran(FakeFamily({"s1": waits, "s3": frees}), a_plan(s1="", s2="", s3="s2"))
+    assert isinstance(results["s1"], Done)
+
+
+async def test_a_step_gets_the_results_it_needs_in_order() -> None:
+    async def joins(request: TaskRequest, given: list[TaskResult]) -> TaskResult:
+        return done(request, "+".join(result.step_id for result in given))
+
+    results, _ = await ran(FakeFamily({"s3": joins}), a_plan(s1="", s2="", s3="s2 s1"))
+    assert isinstance(results["s3"], Done) and results["s3"].value == "s2+s1"
+
+
+async def test_a_failed_step_skips_its_dependents_and_nothing_else() -> None:
+    family = FakeFamily({"s1": fails})
+    results, told = await ran(family, a_plan(s1="", s2="s1", s3="s2", s4="", s5="s4"))
+    assert isinstance(results["s1"], Failed)
+    assert results["s2"] == Skipped("s2", Task.TEXT_GENERATION, "s1")
+    assert results["s3"] == Skipped("s3", Task.TEXT_GENERATION, "s2")
+    assert isinstance(results["s4"], Done) and isinstance(results["s5"], Done)
+    assert {e.step for e in told if isinstance(e, StepStarted)} == {"s1", "s4", "s5"}
+
+
+async def test_a_step_past_its_time_fails_and_is_cancelled() -> None:
+    family = FakeFamily({"s1": hangs})
+    results, _ = await ran(family, a_plan(s1="", s2="s1", s3=""), timeout_s=0.1 - GRACE_S)  # so that the wait is 0.1 s
+    assert isinstance(results["s1"], Failed) and results["s1"].kind == "timeout"
+    assert isinstance(results["s2"], Skipped)
+    assert isinstance(results["s3"], Done)
+    await asyncio.sleep(0)
+    assert {"s1"} <= family.cancelled
+
+
+async def test_a_step_whose_replica_died_is_submitted_again_with_its_dependents() -> None:
+    family = FakeFamily({"s1": dies(1)})
+    results, _ = await ran(family, a_plan(s1="", s2="s1", s3=""))
+    assert [type(result) for result in results.values()] == [Done, Done, Done]
+    assert sorted(family.submitted) == ["s1", "s1", "s2", "s2", "s3"]
+
+
+async def test_a_death_that_arrives_wrapped_by_the_next_replica_counts_as_one() -> None:
+    async def wrapped_once(request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
+        if family.submitted.count("s1") == 1:
+            raise RayTaskError("run", "…", ActorDiedError())
+        return done(request)
+
+    family = FakeFamily({"s1": wrapped_once})
+    results, _ = await ran(family, a_plan(s1=""))
+    assert isinstance(results["s1"], Done)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_replica_that_dies_every_time_is_given_up_after_the_last_try(wrapped: bool) -> None:
+    async def dead(_request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
+        raise RayTaskError("run", "…", ActorDiedError()) if wrapped else ActorDiedError()
+
+    family = FakeFamily({"s1": dead})
+    results, _ = await ran(family, a_plan(s1="", s2=""))
+    assert isinstance(results["s1"], Failed) and results["s1"].kind == "replica_died"
+    assert family.submitted.count("s1") == TRIES
+    assert isinstance(results["s2"], Done)
+
+
+async def test_an_error_of_the_replicas_own_is_not_tried_again() -> None:
+    async def breaks(_request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
+        raise RayTaskError("run", "…", ZeroDivisionError("by zero"))
+
+    family = FakeFamily({"s1": breaks})
+    results, _ = await ran(family, a_plan(s1=""))
+    assert isinstance(results["s1"], Failed) and "by zero" in results["s1"].reason
+    assert family.submitted == ["s1"]
+
+
+async def test_a_family_with_too_many_waiting_is_said() -> None:
+    async def refuses(_request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
+        raise BackPressureError(num_queued_requests=9, max_queued_requests=8)
+
+    results, _ = await ran(FakeFamily({"s1": refuses}), a_plan(s1=""))
+    assert isinstance(results["s1"], Failed) and results["s1"].kind == "overloaded"
+
+
+async def test_a_cancelled_run_cancels_the_steps_still_going_and_those_behind_them() -> None:
+    has_begun = asyncio.Event()
+
+    async def begins(request: TaskRequest, given: list[TaskResult]) -> TaskResult:
+        has_begun.set()
+        return await hangs(request, given)
+
+    family = FakeFamily({"s1": begins})
+    plan = a_plan(s1="", s2="s1")
+    running = asyncio.create_task(run_graph(plan, dispatches(family, plan), lambda _event: None))
+    await has_begun.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await asyncio.sleep(0.01)
+    assert family.cancelled == {"s1", "s2"}
+
+
+async def test_a_plan_without_steps_has_no_results() -> None:
+    assert await ran(FakeFamily(), Plan()) == ({}, [])

@@ -1,0 +1,177 @@
+"""The language of plans: the schema refuses what cannot be run, and reading a reply gives a Plan or a PlanError, nothing else."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from cluster.errors import PlanError
+from cluster.tasks import TASKS, Media, Option, Task
+from controller.plan import InputFile, OutputOf, Plan, Step
+from controller.plan_language import UnservedTask, plan_schema, read_plan, write_plan
+
+ALL = tuple(Task)
+FILES = {"f1": Media.TEXT, "f2": Media.IMAGE, "f3": Media.AUDIO}
+QUOTED = "say hello, I lost my keys, a cat, quoted «words»"  # the request that the quotations stand in
+SPEECH = {"s1": ["translation", "f1", "zh"], "s2": ["summarization", "s1"], "s3": ["text-to-speech", "s2"]}
+
+
+def allows(draft: Any, tasks: tuple[Task, ...] = ALL, files: dict[str, Media] = FILES, max_steps: int = 4) -> bool:
+    return bool(Draft202012Validator(plan_schema(tasks, files, max_steps)).is_valid(draft))
+
+
+def test_the_schema_is_one() -> None:
+    Draft202012Validator.check_schema(plan_schema(ALL, FILES, 3))
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        {},
+        SPEECH,
+        {"s1": ["image-to-text", "f2"], "s2": ["question-answering", "s1", "What did it cost?"]},
+        {"s1": ["automatic-speech-recognition", "f3"], "s2": ["text-classification", "s1"]},
+        {"s1": ["sentence-similarity", "f1", {"text": "hello"}]},
+        {"s1": ["zero-shot-classification", {"text": "I lost my keys"}, ["sports", "misfortune"]]},
+        {"cannot": "text-to-video"},
+    ],
+)
+def test_the_schema_allows_what_can_be_read(draft: dict[str, Any]) -> None:
+    assert allows(draft)
+    if "cannot" not in draft:
+        assert len(read_plan(json.dumps(draft), ALL, FILES, QUOTED).steps) == len(draft)
+
+
+@pytest.mark.parametrize(
+    ("draft", "what"),
+    [
+        ({"s1": ["translation", "s2", "zh"], "s2": ["summarization", "f1"]}, "a later step"),
+        ({"s1": ["translation", "s1", "zh"]}, "itself"),
+        ({"s1": ["translation", "f9", "zh"]}, "an unknown file"),
+        ({"s1": ["translation", "f2", "zh"]}, "a picture where a text goes"),
+        ({"s1": ["image-to-text", "f1"]}, "a text where a picture goes"),
+        ({"s1": ["image-to-text", {"text": "a cat"}]}, "quoted words where a picture goes"),
+        ({"s1": ["translation", "f1"]}, "a missing option"),
+        ({"s1": ["translation", "f1", "klingon"]}, "an unknown language"),
+        ({"s1": ["translation", "zh"]}, "a missing input"),
+        ({"s1": ["sentence-similarity", "f1"]}, "half of two inputs"),
+        ({"s1": ["text-to-video", {"text": "a cat"}]}, "an unknown task"),
+        ({"s1": ["summarization", "f1", "en", "more"]}, "too many options"),
+        ({f"s{n}": ["summarization", "f1"] for n in range(1, 6)}, "more steps than the limit"),
+        ({"cannot": "summarization"}, "declining what is deployed"),
+        ([], "no object"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_schema_refuses(draft: Any, what: str) -> None:
+    assert not allows(draft), what
+
+
+def test_a_task_that_is_not_deployed_can_be_declined_and_not_planned() -> None:
+    tasks = (Task.TRANSLATION,)
+    assert not allows({"s1": ["summarization", "f1"]}, tasks)
+    assert allows({"cannot": "summarization"}, tasks)
+
+
+def test_a_task_whose_medium_nobody_can_give_is_not_offered() -> None:
+    assert "image-to-text" not in json.dumps(plan_schema((Task.IMAGE_TO_TEXT, Task.TRANSLATION), {}, 2)["anyOf"][0])
+
+
+def test_a_medium_that_an_earlier_step_makes_can_be_eaten_later_only() -> None:
+    tasks = (Task.TEXT_TO_SPEECH, Task.AUTOMATIC_SPEECH_RECOGNITION)
+    heard = {"s1": ["text-to-speech", {"text": "hello"}], "s2": ["automatic-speech-recognition", "s1"]}
+    assert allows(heard, tasks, {})
+    assert not allows({"s1": ["automatic-speech-recognition", "s1"]}, tasks, {})
+
+
+def test_a_reply_becomes_a_plan() -> None:
+    plan = read_plan(json.dumps(SPEECH), ALL, FILES, QUOTED)
+    assert plan.step("s1") == Step("s1", Task.TRANSLATION, (InputFile("f1"),), {Option.LANGUAGE: "zh"})
+    assert plan.step("s3").inputs == (OutputOf("s2"),)
+
+
+def test_an_empty_object_is_a_plan_without_steps() -> None:
+    assert read_plan("{}", ALL, {}, QUOTED) == Plan()
+
+
+def test_a_task_that_nobody_serves_is_said_with_those_that_are() -> None:
+    with pytest.raises(UnservedTask, match=r"text-to-image.*translation"):
+        read_plan('{"cannot": "text-to-image"}', (Task.TRANSLATION,), {}, QUOTED)
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        ("", "not JSON"),
+        ("Sure! Here is the plan", "not JSON"),
+        ('{"s1": ["translation", "f1"', "not JSON"),
+        ("[]", "not a JSON object"),
+        ("null", "not a JSON object"),
+        ('{"s1": "translation"}', "s1: a step is"),
+        ('{"s1": []}', "s1: a step is"),
+        ('{"s1": [["translation"], "f1"]}', "s1: a step is"),
+        ('{"s1": ["text-to-image", {"text": "a cat"}]}', "s1: a step is .*one of these tasks"),
+        ('{"s1": ["translation", 7, "zh"]}', "s1: an input is"),
+        ('{"s1": ["translation", {"text": "  "}, "zh"]}', "s1: an input is"),
+        ('{"s1": ["translation", "the speech", "zh"]}', 's1: an input is .*"the speech"'),
+        ('{"s1": ["translation", "f1", "klingon"]}', '"klingon" is no value for the option language'),
+        ('{"s1": ["question-answering", "f1", ""]}', "no value for the option question"),
+        ('{"s1": ["zero-shot-classification", "f1", ["one"]]}', "no value for the option labels"),
+        ('{"s1": ["zero-shot-classification", "f1", "one, two"]}', "no value for the option labels"),
+        ('{"s1": ["translation", "f1", "zh", "more"]}', "takes 1 inputs and 1 options"),
+        ('{"s1": ["translation", {"text": "made up"}, "zh"]}', "made up.* does not stand in the request"),
+        ('{"s1": ["translation", "f2", "zh"]}', "eats text, but f2 is image"),
+        ('{"s1": ["translation", "s2", "zh"], "s2": ["translation", "s1", "en"]}', "wait for each other"),
+        ('{"s2": ["translation", "s1", "zh"]}', "no step has id s1"),
+    ],
+)
+def test_a_wrong_reply_is_explained(reply: str, why: str) -> None:
+    with pytest.raises(PlanError, match=why):
+        read_plan(reply, ALL, FILES, QUOTED)
+
+
+quick = settings(max_examples=40, deadline=None, database=None, phases=[Phase.explicit, Phase.generate])  # a core is shared
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(["f1", "s1", "s2", "zh", "", "f²", *ALL]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["s1", "s2", "text", "cannot"]), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@quick
+@given(json_values)
+def test_any_json_is_a_plan_or_a_plan_error(draft: Any) -> None:
+    with suppress(PlanError):
+        plan = read_plan(json.dumps(draft), ALL, FILES, QUOTED)
+        assert {step.id for step in plan.steps} == set(draft)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Chains and fans over all tasks: every step eats files, quoted words or earlier steps that fit."""
+    steps: list[Step] = []
+    giving: dict[Media, list[Any]] = {media: [] for media in Media}
+    for file_id, media in FILES.items():
+        giving[media].append(InputFile(file_id))
+    for number in range(1, draw(st.integers(1, 5)) + 1):
+        spec = TASKS[draw(st.sampled_from(ALL))]
+        inputs = tuple(
+            draw(st.sampled_from([*giving[media], *(["quoted «words»"] if media == Media.TEXT else [])])) for media in spec.inputs
+        )
+        values = {Option.LANGUAGE: "de", Option.LABELS: ("a", "b")}
+        steps.append(Step(f"s{number}", spec.task, inputs, {option: values.get(option, "what?") for option in spec.required}))
+        giving[spec.output].append(OutputOf(f"s{number}"))
+    return Plan.checked(steps, FILES)
+
+
+@quick
+@given(plans())
+def test_a_plan_that_is_written_is_allowed_by_the_schema_and_read_as_the_same_plan(plan: Plan) -> None:
+    written = write_plan(plan)
+    assert allows(json.loads(written), max_steps=5)
+    assert read_plan(written, ALL, FILES, QUOTED) == plan
