@@ -64,6 +64,19 @@ class OpenAIChat:
         except openai.OpenAIError as exc:
             raise self._explained(exc, CHECK_TIMEOUT_S) from exc
 
+    async def prime(self, messages: Sequence[Message], *, timeout_s: float) -> None:
+        try:
+            await self._client.chat.completions.create(
+                model=self._model,
+                messages=list(messages),
+                temperature=0,
+                max_tokens=1,
+                timeout=timeout_s,
+                extra_headers={KEEP_PROMPT_HEADER: "1"},
+            )
+        except openai.OpenAIError as exc:
+            raise self._explained(exc, timeout_s) from exc
+
     async def reply(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float, schema: dict[str, Any] | None = None) -> Reply:
         body = _sent(messages)
         if schema is not None:

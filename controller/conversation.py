@@ -32,7 +32,7 @@ def read_conversation(body: ChatRequest, intake: Intake, limits: Limits) -> Requ
     if len(refs) > limits.max_files:
         raise BadRequest(f"the conversation has {len(refs)} files; the limit is {limits.max_files}")
     files = tuple(RequestFile(f"f{n}", ref, intake.text(ref)) for n, ref in enumerate(refs, 1))
-    return Request(uuid.uuid4().hex, text, files, history, body.models)
+    return Request(uuid.uuid4().hex, text, files, history, {task.value: model for task, model in body.models.items()})
 
 
 def _results(history: tuple[Message, ...], intake: Intake) -> list[ArtifactRef]:

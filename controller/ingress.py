@@ -55,6 +55,12 @@ async def _unknown_route(request: HttpRequest, exc: HTTPException) -> JSONRespon
     return JSONResponse(openai_schema.error(refusal), status_code=exc.status_code)
 
 
+@door.exception_handler(Exception)
+async def _broken(request: HttpRequest, exc: Exception) -> JSONResponse:
+    """The outer edge of the process: starlette logs the trace, the person gets a sentence."""
+    return await _refused(request, HuggingGPTError(f"the service failed inside: {type(exc).__name__}"))
+
+
 class _Events:
     """A run in a task of its own, told as server-sent events. The task ends with the stream, whichever goes first."""
 

@@ -1,7 +1,6 @@
 """Intake: bytes that people send → artifacts. What a file is, its bytes say, not its name; what cannot be read is refused here."""
 
 import base64
-import binascii
 import io
 import mimetypes
 from pathlib import PurePosixPath
@@ -49,7 +48,7 @@ class Intake:
             raise FileTooLarge(f"{name} is larger than the limit of {self.max_bytes:,} bytes")
         try:
             content = base64.b64decode(data, validate=True)
-        except binascii.Error as exc:
+        except ValueError as exc:  # also letters beyond ASCII
             raise BadFile(f"{name} is not valid base64: {exc}") from exc
         return self.accept(content, name)
 
@@ -64,19 +63,24 @@ class Intake:
 
 def _media_type(content: bytes, name: str) -> str:
     kind = filetype.guess(content)
-    if kind is not None:
+    is_text = _is_text(content)
+    if kind is not None and not (is_text and str(kind.mime).startswith(("image/", "audio/"))):  # a text may begin with «BM» or «GIF»
         media_type = str(kind.mime)
         if media_type.startswith(("image/", "audio/")):
             return media_type
         if media_type.startswith("video/") and not _has_pictures(content, name):
             return f"audio/{media_type.partition('/')[2]}"
         raise BadFile(f"{name} is {media_type}; a text, a picture or a recording is needed")
-    try:
-        if "\0" not in content.decode("utf-8"):
-            return TEXT_TYPE
-    except UnicodeDecodeError:
-        pass
+    if is_text:
+        return TEXT_TYPE
     raise BadFile(f"{name} is neither a picture nor a recording nor text in UTF-8")
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        return "\0" not in content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
 
 
 def _check_readable(content: bytes, media_type: str, name: str) -> None:

@@ -23,6 +23,7 @@ from cluster.settings import AppSettings, EngineSettings, parse
 
 CONFIG = Path("serve_config.yaml")
 LOOPBACK = "127.0.0.1"
+STOPPED_BY_SIGTERM = 143
 READY_TIMEOUT_S = 600.0  # a first start also downloads the models
 SETTINGS = {"controller.app": AppSettings, "deployments.llm": EngineSettings}
 
@@ -49,12 +50,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def serve_command(args: argparse.Namespace) -> int:
     config = read_config(args.config)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED_BY_SIGTERM))  # unwinds, so that Ray is stopped too
     with running(config):
         print(f"ready at {config.url}; stop with Ctrl-C", flush=True)
-        stop = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
         try:
-            stop.wait()
+            threading.Event().wait()
         except KeyboardInterrupt:
             print("stopping", file=sys.stderr)
     return 0
