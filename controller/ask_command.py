@@ -100,9 +100,15 @@ class _Client:
         """Downloads what the run made under its own names, without overwriting anything."""
         paths = []
         for artifact in artifacts:
-            folder.mkdir(parents=True, exist_ok=True)
-            path = _free(folder / Path(artifact["name"]).name)
-            path.write_bytes(self._openai.files.content(artifact["sha256"]).content)
+            try:
+                content = self._openai.files.content(artifact["sha256"]).content
+                folder.mkdir(parents=True, exist_ok=True)
+                path = _free(folder / Path(artifact["name"]).name)
+                path.write_bytes(content)
+            except openai.OpenAIError as exc:
+                raise self._explained(exc) from exc
+            except OSError as exc:
+                raise HuggingGPTError(f"{artifact['name']} cannot be saved in {folder}: {exc.strerror}") from exc
             paths.append(path)
         return paths
 

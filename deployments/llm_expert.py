@@ -61,7 +61,7 @@ class LanguageExpert:
             "Leave nothing out. Keep every number as it stands, in digits."
         )
         parts = pieces(text, PIECE_CHARACTERS)
-        done = await asyncio.gather(*(self._said(system, part) for part in parts))
+        done = await self._said_of_each(system, parts)
         joint = "" if language in {"zh", "ja", "th"} else " "
         return "".join(translated + ("\n" if part.endswith("\n") else joint) for part, translated in zip(parts, done, strict=True)).strip()
 
@@ -72,7 +72,10 @@ class LanguageExpert:
             "Reply with the summary only. Keep the important numbers and names."
         )
         while len(parts := pieces(text, WINDOW_CHARACTERS)) > 1:
-            text = "\n".join(await asyncio.gather(*(self._said(system, part) for part in parts)))
+            shorter = "\n".join(await self._said_of_each(system, parts))
+            if weight(shorter) >= weight(text):
+                raise LanguageModelError("the language model made the text no shorter")
+            text = shorter
         return await self._said(system, text)
 
     async def _answered(self, text: str, question: str) -> str:
@@ -86,6 +89,15 @@ class LanguageExpert:
     async def _written(self, text: str, prompt: str) -> str:
         system = "Do what is asked with the given material. Use no facts beyond it. Reply with the text only."
         return await self._said(system, f"Material: {text[:WINDOW_CHARACTERS]}\n\nTask: {prompt}", least=300)
+
+    async def _said_of_each(self, system: str, parts: Sequence[str]) -> list[str]:
+        """Side by side; the first failure ends the others."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                replies = [tasks.create_task(self._said(system, part)) for part in parts]
+        except* LanguageModelError as failures:
+            raise LanguageModelError(str(failures.exceptions[0])) from failures
+        return [reply.result() for reply in replies]
 
     async def _said(self, system: str, user: str, least: int = LEAST_TOKENS) -> str:
         messages: list[Message] = [{"role": "system", "content": system}, {"role": "user", "content": user}]

@@ -109,7 +109,7 @@ async def test_only_so_many_candidates_are_put_to_the_llm() -> None:
         '{"s1": ["org/good"]}',
         '{"s9": "org/good"}',
     ]
-    + [LanguageModelError("down")],  # fmt: skip
+    + [LanguageModelError("down")],
 )
 async def test_when_the_llm_gives_no_usable_pick_the_ranking_decides(reply: str | LanguageModelError) -> None:
     chosen = await selector(ScriptedChat(reply), *CLOSE).choose(Plan((SUMMARY,)), REQUEST)

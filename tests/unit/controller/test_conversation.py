@@ -1,0 +1,134 @@
+"""An OpenAI conversation becomes a Request: the files in order, the earlier results at hand, the rest refused with a sentence."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.artifacts import ArtifactStore
+from cluster.errors import BadFile, BadRequest, NotFound
+from cluster.settings import Limits
+from controller.conversation import PREVIOUS_ANSWER, read_conversation
+from controller.intake import Intake
+from controller.openai_schema import ChatRequest
+from controller.request import Request
+
+PASSAGE = "The climate is changing faster than most models foresaw, and the oceans carry the heat. " * 4
+
+
+@pytest.fixture
+def intake(tmp_path: Path) -> Intake:
+    return Intake(ArtifactStore(f"file://{tmp_path}"), 1_000_000)
+
+
+def read(intake: Intake, *messages: tuple[str, Any], **body: Any) -> Request:
+    form = ChatRequest.model_validate({"messages": [{"role": role, "content": content} for role, content in messages], **body})
+    return read_conversation(form, intake, Limits(max_files=3))
+
+
+def text(words: str) -> dict[str, Any]:
+    return {"type": "text", "text": words}
+
+
+def attached(words: str, name: str = "a.txt") -> dict[str, Any]:
+    return {"type": "file", "file": {"file_data": base64.b64encode(words.encode()).decode(), "filename": name}}
+
+
+def names(request: Request) -> list[str]:
+    return [f"{file.id} {file.artifact.name}" for file in request.files]
+
+
+def test_files_are_numbered_in_order_of_appearance_with_their_text(intake: Intake) -> None:
+    request = read(intake, ("user", [attached("one", "a.txt"), text("How alike are they?"), attached("two", "b.txt")]))
+    assert names(request) == ["f1 a.txt", "f2 b.txt"]
+    assert [file.text for file in request.files] == ["one", "two"]
+    assert request.text == "How alike are they?"
+
+
+def test_a_file_id_a_data_url_and_a_recording_are_read(intake: Intake) -> None:
+    ref = intake.accept(b"hello", "hello.txt")
+    url = f"data:text/plain;base64,{base64.b64encode(b'other').decode()}"
+    parts = [{"type": "file", "file": {"file_id": f"file-{ref.sha256}"}}, {"type": "file", "file": {"file_data": url, "filename": "o.txt"}}]
+    assert names(read(intake, ("user", [*parts, text("go")]))) == ["f1 hello.txt", "f2 o.txt"]
+    with pytest.raises(BadFile, match=r"recording\.wav is not audio"):
+        read(intake, ("user", [{"type": "input_audio", "input_audio": {"data": "aGVsbG8=", "format": "wav"}}, text("go")]))
+
+
+def test_the_same_file_twice_is_one_file(intake: Intake) -> None:
+    assert len(read(intake, ("user", [attached("one"), attached("one"), text("go")])).files) == 1
+
+
+def test_a_long_passage_becomes_a_file(intake: Intake) -> None:
+    request = read(intake, ("user", f'Summarise "{PASSAGE}"'))
+    assert request.text == 'Summarise "(text 1)"'
+    assert request.files[0].text == PASSAGE.strip()
+
+
+def test_the_previous_answer_can_be_worked_on(intake: Intake) -> None:
+    request = read(intake, ("user", "hi"), ("assistant", "Good morning."), ("user", "Translate that."))
+    assert names(request) == [f"f1 {PREVIOUS_ANSWER}"]
+    assert request.files[0].text == "Good morning."
+    assert [message["role"] for message in request.history] == ["user", "assistant"]
+
+
+def test_what_earlier_answers_made_can_be_worked_on_and_what_has_expired_is_left_out(intake: Intake) -> None:
+    ref = intake.accept(b"made earlier", "summary.txt")
+    answer = f"[summary.txt](/v1/artifacts/{ref.sha256}) [gone](/v1/artifacts/{'0' * 64})"
+    request = read(intake, ("user", "hi"), ("assistant", answer), ("user", "Read it aloud."))
+    assert names(request) == ["f1 summary.txt", f"f2 {PREVIOUS_ANSWER}"]
+
+
+def test_a_file_of_an_earlier_turn_is_still_there(intake: Intake) -> None:
+    request = read(intake, ("user", [attached("one"), text("Keep it.")]), ("assistant", ""), ("user", "Sum it up."))
+    assert names(request) == ["f1 a.txt"]
+
+
+def test_system_messages_are_no_history(intake: Intake) -> None:
+    assert read(intake, ("system", "be brief"), ("user", "hi")).history == ()
+
+
+def test_the_models_that_the_person_named_arrive(intake: Intake) -> None:
+    assert read(intake, ("user", "hi"), models={"summarization": "org/m"}).models == {"summarization": "org/m"}
+
+
+@pytest.mark.parametrize("content", ["", "  \n", None, [], [{"type": "text", "text": " "}]])
+def test_an_empty_message_is_refused(intake: Intake, content: Any) -> None:
+    with pytest.raises(BadRequest, match="the message is empty"):
+        read(intake, ("user", content))
+
+
+def test_files_without_words_are_refused_with_what_is_missing(intake: Intake) -> None:
+    with pytest.raises(BadRequest, match="say what is to be done with the files"):
+        read(intake, ("user", [attached("one")]))
+
+
+def test_the_last_message_must_be_the_users(intake: Intake) -> None:
+    with pytest.raises(BadRequest, match="the last message must be the user's"):
+        read(intake, ("user", "hi"), ("assistant", "hello"))
+
+
+@pytest.mark.parametrize("url", ["https://example.com/cat.png", "http://169.254.169.254/latest", "file:///etc/passwd"])
+def test_addresses_on_the_web_are_not_fetched(intake: Intake, url: str) -> None:
+    with pytest.raises(BadFile, match="not fetched"):
+        read(intake, ("user", [{"type": "image_url", "image_url": {"url": url}}, text("What is it?")]))
+
+
+def test_an_unknown_file_id_is_not_found(intake: Intake) -> None:
+    with pytest.raises(NotFound, match="no artifact has id"):
+        read(intake, ("user", [{"type": "file", "file": {"file_id": "file-" + "0" * 64}}, text("go")]))
+
+
+def test_a_file_part_without_a_file_is_refused(intake: Intake) -> None:
+    with pytest.raises(BadFile, match="file_id or file_data"):
+        read(intake, ("user", [{"type": "file", "file": {"filename": "a.txt"}}, text("go")]))
+
+
+def test_too_many_files_are_refused_with_both_numbers(intake: Intake) -> None:
+    with pytest.raises(BadRequest, match="has 4 files; the limit is 3"):
+        read(intake, ("user", [*(attached(f"file {n}") for n in range(4)), text("go")]))
+
+
+def test_another_model_is_not_found(intake: Intake) -> None:
+    with pytest.raises(NotFound, match="'gpt-4' does not exist here; use 'hugginggpt'"):
+        read(intake, ("user", "hi"), model="gpt-4")

@@ -1,0 +1,147 @@
+"""The LLM as an expert: long texts in pieces that lose nothing, and failures as data."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from cluster.chat import Message, Reply
+from cluster.errors import LanguageModelError, ModelError
+from cluster.tasks import Task
+from deployments.llm_expert import PIECE_CHARACTERS, WINDOW_CHARACTERS, LanguageExpert, pieces, relevant, weight
+from deployments.model import Call, Output
+
+quick = settings(max_examples=60, deadline=None, database=None, phases=[Phase.explicit, Phase.generate])
+SENTENCE = "The oceans have taken up most of the heat of the last fifty years. "
+
+
+class Obeying:
+    """A ChatModel that answers the user's text with a function of it. Several may be asked at once."""
+
+    def __init__(self, answer: Callable[[str], str], later_s: float = 0.001) -> None:
+        self._answer = answer
+        self._later_s = later_s  # what every call but the first takes
+        self.asked: list[str] = []
+        self.at_once = 0
+        self.most_at_once = 0
+
+    async def reply(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float, schema: dict[str, Any] | None = None) -> Reply:
+        text = messages[-1]["content"]
+        wait_s = self._later_s if self.asked else 0.001
+        self.asked.append(text)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await asyncio.sleep(wait_s)
+            return Reply(self._answer(text), 1, 1, is_cut=False)
+        finally:
+            self.at_once -= 1
+
+    def stream(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float) -> AsyncIterator[str]:
+        raise NotImplementedError
+
+
+async def ran(chat: Obeying, task: Task, text: str, **options: str) -> Output | ModelError:
+    (result,) = await LanguageExpert(chat, timeout_s=5).run([Call(task, (text,), options)])
+    return result
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"\s", "", text)
+
+
+@quick
+@given(st.text(st.sampled_from("abcdefg .!?\n。！？气候変화"), max_size=400), st.integers(3, 60))
+def test_pieces_lose_nothing_and_keep_the_limit(text: str, limit: int) -> None:
+    cut = pieces(text, limit)
+    assert squeezed("".join(cut)) == squeezed(text)
+    assert all(0 < weight(piece) <= limit for piece in cut)
+
+
+def test_pieces_end_where_sentences_end() -> None:
+    assert all(piece.strip().endswith("years.") for piece in pieces(SENTENCE * 40, 300))
+
+
+def test_a_sentence_longer_than_a_piece_is_cut_between_words() -> None:
+    words = "heat " * 100
+    assert {word for piece in pieces(words, 60) for word in piece.split()} == {"heat"}
+
+
+def test_a_chinese_character_weighs_three_letters() -> None:
+    assert (weight("heat"), weight("气候"), weight("기후")) == (4, 6, 6)
+
+
+def test_the_relevant_part_of_a_long_text_holds_the_answer_and_fits() -> None:
+    text = SENTENCE * 200 + "The invoice of Northwind costs 840 dollars. " + SENTENCE * 200
+    part = relevant(text, "What does the Northwind invoice cost?", WINDOW_CHARACTERS)
+    assert "840 dollars" in part
+    assert weight(part) <= WINDOW_CHARACTERS + 3  # the line breaks between four pieces
+
+
+def test_a_text_that_fits_is_read_whole() -> None:
+    assert relevant(SENTENCE, "What?", WINDOW_CHARACTERS) == SENTENCE
+
+
+async def test_a_long_translation_is_done_side_by_side_and_joined_in_order() -> None:
+    chat = Obeying(str.upper)
+    text = "".join(f"Sentence {n} of the speech is this one. " for n in range(60)).strip()
+    result = await ran(chat, Task.TRANSLATION, text, language="de")
+    assert isinstance(result, Output) and isinstance(result.value, str)
+    assert result.value.split() == text.upper().split()
+    assert chat.most_at_once > 1
+    assert all(weight(asked) <= PIECE_CHARACTERS for asked in chat.asked)
+
+
+async def test_paragraphs_stay_paragraphs_in_a_translation() -> None:
+    result = await ran(Obeying(str.upper), Task.TRANSLATION, SENTENCE * 8 + "\n\n" + SENTENCE * 8, language="de")
+    assert isinstance(result, Output) and "\n" in str(result.value)
+
+
+async def test_a_long_text_is_summarised_by_summarising_the_summaries_of_its_pieces() -> None:
+    chat = Obeying(lambda text: f"Summary of {len(text)}.")
+    result = await ran(chat, Task.SUMMARIZATION, SENTENCE * 300)
+    *parts, last = chat.asked
+    assert len(parts) >= 3
+    assert squeezed("".join(parts)) == squeezed(SENTENCE * 300)
+    assert last == "\n".join(f"Summary of {len(part)}." for part in parts)
+    assert result == Output(f"Summary of {len(last)}.")
+
+
+async def test_a_language_model_that_only_copies_ends_a_summary_instead_of_going_on_for_ever() -> None:
+    async with asyncio.timeout(5):
+        result = await ran(Obeying(str), Task.SUMMARIZATION, SENTENCE * 300)
+    assert isinstance(result, ModelError) and "no shorter" in result.message
+
+
+@pytest.mark.parametrize("task", [Task.TRANSLATION, Task.SUMMARIZATION])
+async def test_a_piece_that_fails_fails_the_call_and_ends_its_neighbours(task: Task) -> None:
+    def breaks(_text: str) -> str:
+        raise LanguageModelError("the language model cannot be reached")
+
+    chat = Obeying(breaks, later_s=60)
+    async with asyncio.timeout(5):
+        result = await ran(chat, task, SENTENCE * 300, language="de")
+    assert isinstance(result, ModelError) and "cannot be reached" in result.message
+    assert chat.at_once == 0
+
+
+async def test_one_call_that_fails_leaves_the_next_alone() -> None:
+    calls = [Call(Task.SUMMARIZATION, (" ",)), Call(Task.SUMMARIZATION, ("A text.",)), Call(Task.TEXT_TO_SPEECH, ("A text.",))]
+    empty, good, unknown = await LanguageExpert(Obeying(str.upper), timeout_s=5).run(calls)
+    assert isinstance(empty, ModelError) and "empty text" in empty.message
+    assert good == Output("A TEXT.")
+    assert isinstance(unknown, ModelError) and "text-to-speech" in unknown.message
+
+
+async def test_a_language_model_that_says_nothing_has_failed() -> None:
+    assert isinstance(await ran(Obeying(lambda _text: " \n"), Task.SUMMARIZATION, "A text."), ModelError)
+
+
+async def test_a_question_goes_with_the_text() -> None:
+    chat = Obeying(lambda _text: "840")
+    assert await ran(chat, Task.QUESTION_ANSWERING, "It costs 840.", question="How much?") == Output("840")
+    assert "It costs 840." in chat.asked[0] and "How much?" in chat.asked[0]
