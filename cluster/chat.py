@@ -68,10 +68,11 @@ class OpenAIChat:
         try:
             await self._client.chat.completions.create(
                 model=self._model,
-                messages=list(messages),
+                messages=[],
                 temperature=0,
                 max_tokens=1,
                 timeout=timeout_s,
+                extra_body=_sent(messages),
                 extra_headers={KEEP_PROMPT_HEADER: "1"},
             )
         except openai.OpenAIError as exc:

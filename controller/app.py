@@ -14,4 +14,6 @@ def build(args: Mapping[str, Any]) -> Application:
     """The application behind the HTTP door: the ingress and one deployment per family. Raises HuggingGPTError for wrong settings."""
     settings = parse(AppSettings, args)
     families = {name: family_deployment(name, family, settings).bind(settings) for name, family in settings.families.items()}
-    return Ingress.options(**settings.ingress).bind(settings, families)
+    ingress: Any = Ingress  # serve.deployment is untyped
+    application: Application = ingress.options(**settings.ingress).bind(settings, families)
+    return application

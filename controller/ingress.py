@@ -129,7 +129,7 @@ def _quoted(name: str) -> str:
 @serve.deployment(name="ingress")
 @serve.ingress(door)
 class Ingress:
-    def __init__(self, settings: AppSettings, families: Mapping[str, DeploymentHandle]) -> None:
+    def __init__(self, settings: AppSettings, families: Mapping[str, DeploymentHandle[Any]]) -> None:
         log_to_stderr()
         self._settings = settings
         self._artifacts = ArtifactStore(settings.artifacts)

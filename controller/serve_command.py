@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import yaml
+from pydantic import BaseModel
 
 from cluster.errors import HuggingGPTError
 from cluster.settings import AppSettings, EngineSettings, parse
@@ -25,7 +26,7 @@ CONFIG = Path("serve_config.yaml")
 LOOPBACK = "127.0.0.1"
 STOPPED_BY_SIGTERM = 143
 READY_TIMEOUT_S = 600.0  # a first start also downloads the models
-SETTINGS = {"controller.app": AppSettings, "deployments.llm": EngineSettings}
+SETTINGS: dict[str, type[BaseModel]] = {"controller.app": AppSettings, "deployments.llm": EngineSettings}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def running(config: ServiceConfig) -> Iterator[None]:
             _deploy(config, Path(folder))
             yield
         finally:
-            serve.shutdown()
+            serve.shutdown()  # type: ignore[no-untyped-call]
             ray.shutdown()
 
 
