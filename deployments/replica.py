@@ -78,7 +78,7 @@ class FamilyReplica:
             raise ModelError(f"the model {card.id} could not be loaded: {exc}") from exc
 
     async def _first_that_works(self, request: TaskRequest, upstream: Sequence[TaskResult], arrived_s: float) -> TaskResult:
-        inputs = await asyncio.to_thread(self._fetched, request, upstream)
+        inputs = await self._fetched(request, upstream)
         call = Call(request.task, inputs, request.options)
         fallbacks: list[str] = []
         for model_id in request.models:
@@ -91,7 +91,7 @@ class FamilyReplica:
                 fallbacks.append(f"{model_id}: {exc.message}")
                 count_fallback(request.task)
                 continue
-            value = await asyncio.to_thread(self._stored, output.value)
+            value = await self._stored(output.value)
             span = Span(arrived_s, started_s, time.time(), self._load_s.pop(model_id, 0.0), _node())
             return Done(request.step_id, request.task, model_id, value, span, output.data, tuple(fallbacks))
         reason = fallbacks[-1] if fallbacks else "no model was named for it"
@@ -129,22 +129,22 @@ class FamilyReplica:
                 outputs.update(zip(chunk, await model.run([items[place][1] for place in chunk]), strict=True))
         return [outputs[place] for place in range(len(items))]
 
-    def _fetched(self, request: TaskRequest, upstream: Sequence[TaskResult]) -> tuple[str | Path, ...]:
+    async def _fetched(self, request: TaskRequest, upstream: Sequence[TaskResult]) -> tuple[str | Path, ...]:
         values = [_value(source, upstream) for source in request.inputs]
-        media = TASKS[request.task].media_of(len(values))
-        return tuple(self._input(value, kind) for value, kind in zip(values, media, strict=True))
+        return tuple([await self._input(value, media) for value, media in zip(values, TASKS[request.task].inputs, strict=True)])
 
-    def _input(self, value: Value, media: Media) -> str | Path:
+    async def _input(self, value: Value, media: Media) -> str | Path:
+        """Texts pass as they are: a thread would cost each step more than the rest of this method."""
         if isinstance(value, str):
             return value
         if media == Media.TEXT:
-            return self._artifacts.read(value.sha256).decode("utf-8")
-        return self._artifacts.local(value)
+            return (await asyncio.to_thread(self._artifacts.read, value.sha256)).decode("utf-8")
+        return await asyncio.to_thread(self._artifacts.local, value)
 
-    def _stored(self, value: str | MediaOutput) -> Value:
+    async def _stored(self, value: str | MediaOutput) -> Value:
         if isinstance(value, str):
             return value
-        return self._artifacts.put(value.content, value.media_type, value.name)
+        return await asyncio.to_thread(self._artifacts.put, value.content, value.media_type, value.name)
 
 
 def family_deployment(name: str, family: Family, settings: AppSettings) -> Deployment:
