@@ -10,12 +10,15 @@ from openai import OpenAI
 
 from benchmarks.fakes import fake_service as started
 
+# Here, because Ray reads some of them when it is imported, and the test modules import it.
+os.environ["RAY_AUTH_MODE"] = "disabled"  # Ray 2.60 would make and want a token
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else Ray 2.60 replaces 127.0.0.1 by the machine's address
+os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 - Ray's spelling; its own 10 s is long to wait for
+
 
 @pytest.fixture(scope="session")
 def fake_service() -> Iterator[str]:
     """The address of the running service on fake models."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # Ray 2.60 would make and want a token
-    os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 - Ray's spelling; its own 10 s is long to wait for
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -69,8 +69,15 @@ def scraped() -> list[Metric]:
     folder = Path(ray._private.worker._global_node.get_session_dir_path()).parent
     targets = [target for group in json.loads((folder / "prom_metrics_service_discovery.json").read_text()) for target in group["targets"]]
     assert targets
-    pages = [httpx.get(f"http://{target}/metrics").raise_for_status().text for target in targets]
-    return [family for page in pages for family in text_string_to_metric_families(page)]
+    return [family for target in targets for family in text_string_to_metric_families(page(target))]
+
+
+def page(target: str) -> str:
+    """Empty for a target that is down, as Prometheus takes it: another Ray may hold the fixed ports of autoscaler and dashboard."""
+    try:
+        return httpx.get(f"http://{target}/metrics").raise_for_status().text
+    except httpx.ConnectError:
+        return ""
 
 
 def value(name: str, labels: Mapping[str, str]) -> float:
