@@ -1,15 +1,18 @@
 """The compact JSON in which the LLM writes a plan: its schema, and the way from that JSON to a checked Plan.
 
-    {"s1": ["translation", "f1", "zh"], "s2": ["text-to-speech", "s1"]}
+    {"kind": "tasks", "s1": ["translation", "f1", "zh"], "s2": ["text-to-speech", "s1"]}
+    {"kind": "chat"} or {"kind": "knowledge"}: no step is needed
+    {"kind": "cannot", "task": "text-to-image"}: a task is needed that nobody serves
 
 A step is [task, inputs…, options…]; an input is a file "f1", an earlier step "s1" or {"text": "quoted"}; where a task takes many,
-the last input may be a list of files and steps. The schema of
-step k names only the files and the steps before k, and only where their medium can fit, so a decoder that obeys it
-cannot point forward, to itself, or at nothing. {"cannot": "text-to-image"} says that a task is needed that nobody serves.
+the last input may be a list of files and steps. The schema of step k names only the files and the steps before k, and only where
+their medium can fit, so a decoder that obeys it cannot point forward, to itself, or at nothing. The kind stands first because a
+small model that has to say it decides better than one that may simply begin with a step.
 """
 
 import json
 from collections.abc import Collection, Mapping
+from enum import StrEnum
 from typing import Any
 
 from cluster.errors import PlanError
@@ -17,7 +20,16 @@ from cluster.messages import OptionValue
 from cluster.tasks import TASKS, Media, Option, Task, TaskSpec
 from controller.plan import InputFile, OutputOf, Plan, Step, StepInput
 
-CANNOT = "cannot"
+
+class Kind(StrEnum):
+    """What a request is, in the planner's words."""
+
+    CHAT = "chat"
+    KNOWLEDGE = "knowledge"
+    TASKS = "tasks"
+    CANNOT = "cannot"
+
+
 LANGUAGES = (
     *("en", "zh", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "uk", "cs", "sv", "da", "fi", "no"),
     *("ja", "ko", "ar", "he", "hi", "tr", "el", "hu", "ro", "bg", "vi", "id", "th", "fa"),
@@ -51,15 +63,14 @@ def plan_schema(tasks: Collection[Task], files: Mapping[str, Media], max_steps: 
         feedable = [TASKS[task] for task in Task if task in tasks and set(TASKS[task].inputs) <= media]
         definitions[f"s{position}"] = {"anyOf": [form for spec in feedable for form in _forms(spec, position, files)]}
         media |= {spec.output for spec in feedable}
-    steps = {"type": "object", "properties": definitions, "required": [], "additionalProperties": False}
     declined = [task for task in HUB_TASKS if task not in {deployed.value for deployed in tasks}]
-    cannot = {
-        "type": "object",
-        "properties": {CANNOT: {"enum": declined}},
-        "required": [CANNOT],
-        "additionalProperties": False,
+    return {
+        "anyOf": [
+            _object({"kind": {"enum": [Kind.CHAT.value, Kind.KNOWLEDGE.value]}}),
+            _object({"kind": {"const": Kind.TASKS.value}, **definitions}, required=["kind", "s1"]),
+            _object({"kind": {"const": Kind.CANNOT.value}, "task": {"enum": declined}}),
+        ]
     }
-    return {"anyOf": [steps, cannot]}
 
 
 def read_plan(text: str, tasks: Collection[Task], files: Mapping[str, Media], request: str) -> Plan:
@@ -73,8 +84,11 @@ def read_plan(text: str, tasks: Collection[Task], files: Mapping[str, Media], re
         raise PlanError(f"the plan is not JSON: {exc.msg} at character {exc.pos}") from exc
     if not isinstance(draft, dict):
         raise PlanError("the plan is not a JSON object")
-    if CANNOT in draft:
-        raise UnservedTask(f"no deployed model can do {draft[CANNOT]}; deployed tasks: {', '.join(sorted(tasks))}")
+    kind = draft.pop("kind", None)
+    if kind == Kind.CANNOT:
+        raise UnservedTask(f"no deployed model can do {draft.get('task')}; deployed tasks: {', '.join(sorted(tasks))}")
+    if kind in {Kind.CHAT, Kind.KNOWLEDGE}:
+        return Plan()
     steps = [_read_step(step_id, form, tasks) for step_id, form in draft.items()]
     for step in steps:
         for quoted in (source for source in step.inputs if isinstance(source, str)):
@@ -85,11 +99,18 @@ def read_plan(text: str, tasks: Collection[Task], files: Mapping[str, Media], re
 
 def write_plan(plan: Plan) -> str:
     """The plan as the LLM would write it: for demonstrations and repairs."""
-    return json.dumps({step.id: _write_step(step) for step in plan.steps}, ensure_ascii=False, separators=(",", ":"))
+    steps = {step.id: _write_step(step) for step in plan.steps}
+    kind = Kind.TASKS if steps else Kind.KNOWLEDGE
+    return json.dumps({"kind": kind.value, **steps}, ensure_ascii=False, separators=(",", ":"))
 
 
 class UnservedTask(PlanError):
     """The LLM says that the request needs a task that is not deployed: planning again would not help."""
+
+
+def _object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
+    needed = list(properties) if required is None else required
+    return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
 
 
 def _forms(spec: TaskSpec, position: int, files: Mapping[str, Media]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from cluster.metrics import count_tokens
 from cluster.settings import Planning
 from cluster.tasks import TASKS, Option, Task, TaskSpec
 from controller.plan import Plan
-from controller.plan_language import CANNOT, UnservedTask, plan_schema, read_plan
+from controller.plan_language import UnservedTask, plan_schema, read_plan
 from controller.request import Request
 
 PROMPT = Path(__file__).with_name("prompts") / "planner.yaml"
@@ -103,9 +103,9 @@ class Planner:
 
     def _is_deployed(self, plan: dict[str, Any]) -> bool:
         """Whether a demonstration speaks of this cluster: it uses only what is here, or declines what is not."""
-        if CANNOT in plan:
-            return plan[CANNOT] not in self._tasks
-        return all(form[0] in self._tasks for form in plan.values())
+        if task := plan.get("task"):
+            return task not in self._tasks
+        return all(form[0] in self._tasks for form in plan.values() if isinstance(form, list))
 
 
 def _row(spec: TaskSpec) -> str:

@@ -131,7 +131,8 @@ class FamilyReplica:
 
     async def _fetched(self, request: TaskRequest, upstream: Sequence[TaskResult]) -> tuple[str | Path, ...]:
         values = [_value(source, upstream) for source in request.inputs]
-        return tuple([await self._input(value, media) for value, media in zip(values, TASKS[request.task].inputs, strict=True)])
+        media = TASKS[request.task].media_of(len(values))
+        return tuple([await self._input(value, kind) for value, kind in zip(values, media, strict=True)])
 
     async def _input(self, value: Value, media: Media) -> str | Path:
         """Texts pass as they are: a thread would cost each step more than the rest of this method."""
