@@ -4,7 +4,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,29 +34,43 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         parser.set_defaults(run=command)
 
 
-def ask_command(args: argparse.Namespace) -> int:
-    client = _Client(args.url)
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came back: the run's record as the service tells it, the answer, and where the files that were made lie."""
+
+    record: Mapping[str, Any]
+    answer: str
+    saved: tuple[Path, ...]
+
+
+def ask(url: str, request: str, files: Sequence[Path], *, folder: Path, progress: Progress, answer_is_shown: bool = True) -> Asked:
+    """Asks the service at `url` and saves in `folder` what it made. Raises HuggingGPTError with one sentence."""
+    client = _Client(url)
     record: dict[str, Any] = {}
     answer = ""
-    with Progress(sys.stderr) as progress:
-        for chunk in client.streamed(args.request, args.file):
-            if text := chunk["choices"][0]["delta"].get("content"):
-                answer += text
-                if not args.json:
-                    progress.answer(text)
-            if event := chunk.get("progress"):
-                progress.show(event)
-            record = chunk.get("run") or record
+    for chunk in client.streamed(request, files):
+        if text := chunk["choices"][0]["delta"].get("content"):
+            answer += text
+            if answer_is_shown:
+                progress.answer(text)
+        if event := chunk.get("progress"):
+            progress.show(event)
+        record = chunk.get("run") or record
     if not record:
         raise HuggingGPTError("the service closed the stream before the answer was complete")
-    paths = client.save(record["artifacts"], args.save or Path())
+    return Asked(record, answer, tuple(client.save(record["artifacts"], folder)))
+
+
+def ask_command(args: argparse.Namespace) -> int:
+    with Progress(sys.stderr) as progress:
+        asked = ask(args.url, args.request, args.file, folder=args.save or Path(), progress=progress, answer_is_shown=not args.json)
     if args.json:
-        print(json.dumps({**record, "answer": answer, "files": [str(path) for path in paths]}, ensure_ascii=False, indent=2))
+        print(json.dumps({**asked.record, "answer": asked.answer, "files": list(map(str, asked.saved))}, ensure_ascii=False, indent=2))
     else:
         print()
-        for path in paths:
+        for path in asked.saved:
             print(f"saved {path}")
-    return 0 if _has_result(record) else 1
+    return 0 if _has_result(asked.record) else 1
 
 
 def plan_command(args: argparse.Namespace) -> int:
@@ -79,7 +94,7 @@ class _Client:
         self._url = url.rstrip("/")
         self._openai = OpenAI(base_url=f"{self._url}/v1", api_key="none", timeout=TIMEOUT_S, max_retries=0)
 
-    def streamed(self, request: str, files: list[Path]) -> Iterator[Mapping[str, Any]]:
+    def streamed(self, request: str, files: Sequence[Path]) -> Iterator[Mapping[str, Any]]:
         try:
             messages = self._messages(request, files)
             stream: Any = self._openai.chat.completions.create(model=MODEL, messages=messages, stream=True)
@@ -88,7 +103,7 @@ class _Client:
         except openai.OpenAIError as exc:
             raise self._explained(exc) from exc
 
-    def plan(self, request: str, files: list[Path]) -> dict[str, Any]:
+    def plan(self, request: str, files: Sequence[Path]) -> dict[str, Any]:
         try:
             body = {"model": MODEL, "messages": self._messages(request, files)}
             plan: dict[str, Any] = self._openai.post("/plan", body=body, cast_to=dict[str, Any])
@@ -112,7 +127,7 @@ class _Client:
             paths.append(path)
         return paths
 
-    def _messages(self, request: str, files: list[Path]) -> Any:
+    def _messages(self, request: str, files: Sequence[Path]) -> Any:
         parts: list[dict[str, Any]] = []
         for path in files:
             try:

@@ -19,7 +19,7 @@ def build(args: Mapping[str, Any]) -> Application:
         case "llama_cpp":
             from deployments.llama_server import LlamaServer
 
-            return LlamaServer.options(**settings.deployment).bind(settings)
+            return _bound(LlamaServer, settings, settings)
         case "vllm":
             from deployments.vllm_engine import VllmSettings, build_vllm
 
@@ -35,4 +35,10 @@ def build(args: Mapping[str, Any]) -> Application:
         case "echo":
             from deployments.fakes import EchoLanguageModel
 
-            return EchoLanguageModel.options(**settings.deployment).bind(settings.serves_as)
+            return _bound(EchoLanguageModel, settings, settings.serves_as)
+
+
+def _bound(deployment: Any, settings: EngineSettings, argument: object) -> Application:
+    """mypy takes a class decorated by Ray for the class itself, which has no `options`."""
+    application: Application = deployment.options(**settings.deployment).bind(argument)
+    return application

@@ -165,7 +165,8 @@ def family_deployment(name: str, family: Family, settings: AppSettings) -> Deplo
             return result
 
     Replica.__name__ = Replica.__qualname__ = f"{name.capitalize()}Family"
-    return serve.deployment(Replica, name=name).options(**family.deployment)
+    made: Deployment = serve.deployment(name=name)(Replica)
+    return made.options(**family.deployment)
 
 
 def _value(source: Input, upstream: Sequence[Any]) -> Value:

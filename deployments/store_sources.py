@@ -179,7 +179,7 @@ def sync(path: Path) -> None:
 def _meter(tell: Tell) -> "type[tqdm]":
     """The hub library reports through a tqdm class; this one draws nothing and passes the numbers on."""
 
-    class Meter(tqdm):  # type: ignore[misc]
+    class Meter(tqdm):
         def __init__(self, *args: object, **kwargs: object) -> None:
             kwargs.pop("name", None)  # the hub library's own tqdm takes it, the plain one does not
             super().__init__(*args, **{**kwargs, "file": StringIO(), "disable": False})

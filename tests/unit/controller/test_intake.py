@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import samples
 from cluster.artifacts import ArtifactStore
 from cluster.errors import BadFile, FileTooLarge, NotFound
 from controller.intake import Intake
-from tests import media
 
 LIMIT = 1_000_000
 
@@ -36,7 +36,7 @@ def a_zip() -> bytes:
 
 
 def a_wav(folder: Path) -> bytes:
-    return media.silence(folder, 0.1).read_bytes()
+    return samples.silence(folder, 0.1).read_bytes()
 
 
 def test_a_text_a_picture_and_a_recording_are_taken_for_what_they_are(intake: Intake, tmp_path: Path) -> None:

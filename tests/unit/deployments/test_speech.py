@@ -10,13 +10,13 @@ from pathlib import Path
 import jiwer
 import pytest
 
+from benchmarks.samples import BECKETT, TWO_CITIES, empty_file, recording, silence, zip_named_png
 from cluster.errors import ModelError
 from cluster.messages import OptionValue
 from cluster.tasks import Task
 from deployments.mandarin import cardinal, in_pinyin, spoken_numbers
 from deployments.model import Call, MediaOutput, Model, Output
 from deployments.speech import Espeak
-from tests.media import BECKETT, TWO_CITIES, empty_file, recording, silence, zip_named_png
 
 Expert = Callable[[str], Model]
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.samples import INVOICE_LINES, blank_page, empty_file, invoice, photograph, zip_named_png
 from cluster.errors import ModelError
 from cluster.tasks import Task
 from deployments.detector import overlap
 from deployments.model import Call, Model, Output
 from deployments.vision import Piece, in_reading_order, open_picture
-from tests.media import INVOICE_LINES, blank_page, empty_file, invoice, photograph, zip_named_png
 
 Expert = Callable[[str], Model]
 

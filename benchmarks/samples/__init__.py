@@ -1,10 +1,11 @@
-"""Files for tests: recordings, photographs, a rendered invoice, and files that are not what they say."""
+"""Files for the demo and for tests: recordings, photographs, a rendered invoice, a speech, and files that are not what they say."""
 
 import zipfile
-from importlib.metadata import files
+from importlib.metadata import PackageNotFoundError, files
 from importlib.util import find_spec
 from pathlib import Path
 
+SPEECH = Path(__file__).with_name("speech.txt")  # about climate change, some 200 English words with numbers and names
 BECKETT = "Ever tried, ever failed. No matter. Try again. Fail again. Fail better."
 TWO_CITIES = (
     "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
@@ -25,19 +26,23 @@ INVOICE_LINES = (
 
 def recording(name: str) -> Path:
     """`beckett.wav` or `two_cities.wav` out of the package moonshine-voice, which is not imported."""
-    found = [file for file in files("moonshine-voice") or () if file.name == name]
-    return Path(str(found[0].locate()))
+    try:
+        found = next(file for file in files("moonshine-voice") or () if file.name == name)
+    except (PackageNotFoundError, StopIteration) as exc:
+        raise FileNotFoundError(f"{name} comes with the package moonshine-voice 0.1.5; `make setup` installs it") from exc
+    return Path(str(found.locate()))
 
 
 def photograph(name: str) -> Path:
     """A picture that ships inside scikit-image: astronaut.png, coffee.png, chelsea.png."""
     package = find_spec("skimage")
-    assert package is not None
-    assert package.submodule_search_locations is not None
+    if package is None or not package.submodule_search_locations:
+        raise FileNotFoundError(f"{name} comes with the package scikit-image; `make setup` installs it")
     return Path(package.submodule_search_locations[0], "data", name)
 
 
 def invoice(folder: Path) -> Path:
+    """A page with INVOICE_LINES, drawn into `folder`."""
     from PIL import Image, ImageDraw, ImageFont
 
     page = Image.new("RGB", (900, 420), "white")
