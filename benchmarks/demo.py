@@ -1,7 +1,7 @@
 """Does it work on this machine? Five real requests against the whole service, sent as `hgpt ask` does.
 
-Shows plan, progress, answer, timeline and files. Starts the service of serve_config.yaml with a Ray of its own and stops it; with --url a running service is asked.
-Ends with status 1 when a request failed, or any of its steps.
+Shows plan, progress, answer, timeline and files. Starts the service of serve_config.yaml with a Ray of its own and stops it; with
+--url a running service is asked. Ends with status 1 when a request failed, or any of its steps.
 """
 
 import argparse

@@ -11,11 +11,7 @@ FAILED = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="hgpt", description="Ask a cluster of AI models in plain words, with files.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (ask_command, serve_command, models_command):
-        module.add_parser(commands)
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
     try:
         return int(args.run(args))
     except HuggingGPTError as exc:
@@ -23,6 +19,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("hgpt: stopped", file=sys.stderr)
     return FAILED
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command; the parsed arguments carry `run`, which does it."""
+    whole = argparse.ArgumentParser(prog="hgpt", description="Ask a cluster of AI models in plain words, with files.")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (ask_command, serve_command, models_command):
+        module.add_parser(commands)
+    return whole
 
 
 if __name__ == "__main__":
