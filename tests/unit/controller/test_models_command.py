@@ -124,4 +124,5 @@ def test_the_folder_comes_from_the_environment_or_the_users_cache(monkeypatch: p
     monkeypatch.setenv("HGPT_MODELS", str(tmp_path))
     assert models_folder() == tmp_path
     monkeypatch.delenv("HGPT_MODELS")
+    monkeypatch.delenv("HGPT_HOME", raising=False)
     assert models_folder() == Path.home() / ".cache" / "hugginggpt" / "models"
