@@ -105,7 +105,7 @@ def test_a_streamed_answer_is_the_answer(openai: OpenAI) -> None:
 
 
 def test_a_streamed_request_that_cannot_be_planned_gets_its_status(openai: OpenAI) -> None:
-    messages: Any = [{"role": "user", "content": message({"cannot": "text-to-image"})}]
+    messages: Any = [{"role": "user", "content": message({"kind": "cannot", "task": "text-to-image"})}]
     with pytest.raises(sdk.UnprocessableEntityError):
         openai.chat.completions.create(model="hugginggpt", messages=messages, stream=True)
 
@@ -172,7 +172,9 @@ def test_a_model_that_no_family_serves_is_400(http: httpx.Client) -> None:
 
 
 def test_a_request_for_an_unserved_task_is_422(http: httpx.Client) -> None:
-    sentence = assert_refused(http.post("/v1/chat/completions", json=ask(message({"cannot": "text-to-image"}))), 422, "no_plan")
+    sentence = assert_refused(
+        http.post("/v1/chat/completions", json=ask(message({"kind": "cannot", "task": "text-to-image"}))), 422, "no_plan"
+    )
     assert "text-to-image" in sentence
 
 

@@ -17,7 +17,7 @@ from controller.plan_language import UnservedTask, plan_schema, read_plan, write
 ALL = tuple(Task)
 FILES = {"f1": Media.TEXT, "f2": Media.IMAGE, "f3": Media.AUDIO}
 QUOTED = "say hello, I lost my keys, a cat, quoted «words»"  # the request that the quotations stand in
-SPEECH = {"s1": ["translation", "f1", "zh"], "s2": ["summarization", "s1"], "s3": ["text-to-speech", "s2"]}
+SPEECH = {"kind": "tasks", "s1": ["translation", "f1", "zh"], "s2": ["summarization", "s1"], "s3": ["text-to-speech", "s2"]}
 
 
 def allows(draft: Any, tasks: tuple[Task, ...] = ALL, files: dict[str, Media] = FILES, max_steps: int = 4) -> bool:
@@ -31,39 +31,43 @@ def test_the_schema_is_one() -> None:
 @pytest.mark.parametrize(
     "draft",
     [
-        {},
+        {"kind": "chat"},
+        {"kind": "knowledge"},
         SPEECH,
-        {"s1": ["image-to-text", "f2"], "s2": ["question-answering", "s1", "What did it cost?"]},
-        {"s1": ["automatic-speech-recognition", "f3"], "s2": ["text-classification", "s1"]},
-        {"s1": ["sentence-similarity", "f1", {"text": "hello"}]},
-        {"s1": ["zero-shot-classification", {"text": "I lost my keys"}, ["sports", "misfortune"]]},
-        {"cannot": "text-to-video"},
+        {"kind": "tasks", "s1": ["image-to-text", "f2"], "s2": ["question-answering", "s1", "What did it cost?"]},
+        {"kind": "tasks", "s1": ["automatic-speech-recognition", "f3"], "s2": ["text-classification", "s1"]},
+        {"kind": "tasks", "s1": ["sentence-similarity", "f1", {"text": "hello"}]},
+        {"kind": "tasks", "s1": ["zero-shot-classification", {"text": "I lost my keys"}, ["sports", "misfortune"]]},
+        {"kind": "cannot", "task": "text-to-video"},
     ],
 )
 def test_the_schema_allows_what_can_be_read(draft: dict[str, Any]) -> None:
     assert allows(draft)
-    if "cannot" not in draft:
-        assert len(read_plan(json.dumps(draft), ALL, FILES, QUOTED).steps) == len(draft)
+    if draft["kind"] != "cannot":
+        assert len(read_plan(json.dumps(draft), ALL, FILES, QUOTED).steps) == len(draft) - 1
 
 
 @pytest.mark.parametrize(
     ("draft", "what"),
     [
-        ({"s1": ["translation", "s2", "zh"], "s2": ["summarization", "f1"]}, "a later step"),
-        ({"s1": ["translation", "s1", "zh"]}, "itself"),
-        ({"s1": ["translation", "f9", "zh"]}, "an unknown file"),
-        ({"s1": ["translation", "f2", "zh"]}, "a picture where a text goes"),
-        ({"s1": ["image-to-text", "f1"]}, "a text where a picture goes"),
-        ({"s1": ["image-to-text", {"text": "a cat"}]}, "quoted words where a picture goes"),
-        ({"s1": ["translation", "f1"]}, "a missing option"),
-        ({"s1": ["translation", "f1", "klingon"]}, "an unknown language"),
-        ({"s1": ["translation", "zh"]}, "a missing input"),
-        ({"s1": ["sentence-similarity", "f1"]}, "half of two inputs"),
-        ({"s1": ["text-to-video", {"text": "a cat"}]}, "an unknown task"),
-        ({"s1": ["summarization", "f1", "en", "more"]}, "too many options"),
-        ({f"s{n}": ["summarization", "f1"] for n in range(1, 6)}, "more steps than the limit"),
-        ({"cannot": "summarization"}, "declining what is deployed"),
+        ({"kind": "tasks", "s1": ["translation", "s2", "zh"], "s2": ["summarization", "f1"]}, "a later step"),
+        ({"kind": "tasks", "s1": ["translation", "s1", "zh"]}, "itself"),
+        ({"kind": "tasks", "s1": ["translation", "f9", "zh"]}, "an unknown file"),
+        ({"kind": "tasks", "s1": ["translation", "f2", "zh"]}, "a picture where a text goes"),
+        ({"kind": "tasks", "s1": ["image-to-text", "f1"]}, "a text where a picture goes"),
+        ({"kind": "tasks", "s1": ["image-to-text", {"text": "a cat"}]}, "quoted words where a picture goes"),
+        ({"kind": "tasks", "s1": ["translation", "f1"]}, "a missing option"),
+        ({"kind": "tasks", "s1": ["translation", "f1", "klingon"]}, "an unknown language"),
+        ({"kind": "tasks", "s1": ["translation", "zh"]}, "a missing input"),
+        ({"kind": "tasks", "s1": ["sentence-similarity", "f1"]}, "half of two inputs"),
+        ({"kind": "tasks", "s1": ["text-to-video", {"text": "a cat"}]}, "an unknown task"),
+        ({"kind": "tasks", "s1": ["summarization", "f1", "en", "more"]}, "too many options"),
+        ({"kind": "tasks"} | {f"s{n}": ["summarization", "f1"] for n in range(1, 6)}, "more steps than the limit"),
+        ({"kind": "cannot", "task": "summarization"}, "declining what is deployed"),
         ([], "no object"),
+        ({"s1": ["summarization", "f1"]}, "no kind"),
+        ({"kind": "tasks"}, "tasks without a step"),
+        ({"kind": "chat", "s1": ["summarization", "f1"]}, "small talk with a step"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -73,19 +77,19 @@ def test_the_schema_refuses(draft: Any, what: str) -> None:
 
 def test_a_task_that_is_not_deployed_can_be_declined_and_not_planned() -> None:
     tasks = (Task.TRANSLATION,)
-    assert not allows({"s1": ["summarization", "f1"]}, tasks)
-    assert allows({"cannot": "summarization"}, tasks)
+    assert not allows({"kind": "tasks", "s1": ["summarization", "f1"]}, tasks)
+    assert allows({"kind": "cannot", "task": "summarization"}, tasks)
 
 
 def test_a_task_whose_medium_nobody_can_give_is_not_offered() -> None:
-    assert "image-to-text" not in json.dumps(plan_schema((Task.IMAGE_TO_TEXT, Task.TRANSLATION), {}, 2)["anyOf"][0])
+    assert "image-to-text" not in json.dumps(plan_schema((Task.IMAGE_TO_TEXT, Task.TRANSLATION), {}, 2)["anyOf"][1])
 
 
 def test_a_medium_that_an_earlier_step_makes_can_be_eaten_later_only() -> None:
     tasks = (Task.TEXT_TO_SPEECH, Task.AUTOMATIC_SPEECH_RECOGNITION)
-    heard = {"s1": ["text-to-speech", {"text": "hello"}], "s2": ["automatic-speech-recognition", "s1"]}
+    heard = {"kind": "tasks", "s1": ["text-to-speech", {"text": "hello"}], "s2": ["automatic-speech-recognition", "s1"]}
     assert allows(heard, tasks, {})
-    assert not allows({"s1": ["automatic-speech-recognition", "s1"]}, tasks, {})
+    assert not allows({"kind": "tasks", "s1": ["automatic-speech-recognition", "s1"]}, tasks, {})
 
 
 def test_a_reply_becomes_a_plan() -> None:
@@ -94,13 +98,14 @@ def test_a_reply_becomes_a_plan() -> None:
     assert plan.step("s3").inputs == (OutputOf("s2"),)
 
 
-def test_an_empty_object_is_a_plan_without_steps() -> None:
-    assert read_plan("{}", ALL, {}, QUOTED) == Plan()
+@pytest.mark.parametrize("reply", ["{}", '{"kind": "chat"}', '{"kind": "knowledge"}', '{"kind": "tasks"}'])
+def test_a_reply_without_steps_is_an_empty_plan(reply: str) -> None:
+    assert read_plan(reply, ALL, {}, QUOTED) == Plan()
 
 
 def test_a_task_that_nobody_serves_is_said_with_those_that_are() -> None:
     with pytest.raises(UnservedTask, match=r"text-to-image.*translation"):
-        read_plan('{"cannot": "text-to-image"}', (Task.TRANSLATION,), {}, QUOTED)
+        read_plan('{"kind": "cannot", "task": "text-to-image"}', (Task.TRANSLATION,), {}, QUOTED)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +143,7 @@ quick = settings(max_examples=40, deadline=None, database=None, phases=[Phase.ex
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from(["f1", "s1", "s2", "zh", "", "f²", *ALL]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["s1", "s2", "text", "cannot"]), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["s1", "s2", "text", "kind"]), inner, max_size=3),
     max_leaves=12,
 )
 
@@ -148,7 +153,7 @@ json_values = st.recursive(
 def test_any_json_is_a_plan_or_a_plan_error(draft: Any) -> None:
     with suppress(PlanError):
         plan = read_plan(json.dumps(draft), ALL, FILES, QUOTED)
-        assert {step.id for step in plan.steps} == set(draft)
+        assert plan == Plan() or {step.id for step in plan.steps} == set(draft) - {"kind"}
 
 
 @st.composite

@@ -80,7 +80,7 @@ async def test_an_llm_that_goes_down_during_the_repair_is_said() -> None:
 
 
 async def test_a_task_that_nobody_serves_is_not_repaired() -> None:
-    chat = ScriptedChat('{"cannot": "text-to-image"}')
+    chat = ScriptedChat('{"kind": "cannot", "task": "text-to-image"}')
     with pytest.raises(UnservedTask, match="text-to-image"):
         await planner(chat).plan(REQUEST)
     assert len(chat.asked) == 1
@@ -90,7 +90,7 @@ async def test_the_prompt_speaks_of_deployed_tasks_only() -> None:
     chat = ScriptedChat("{}")
     await planner(chat, Task.TRANSLATION, Task.SUMMARIZATION).plan(REQUEST)
     plans = [json.loads(message["content"]) for message in chat.asked[0] if message["role"] == "assistant"]
-    planned = {form[0] for plan in plans for step, form in plan.items() if step != "cannot"}
+    planned = {form[0] for plan in plans for step, form in plan.items() if step not in {"kind", "task"}}
     assert planned <= {"translation", "summarization"}
     assert "text-to-speech" not in chat.asked[0][0]["content"]
 
