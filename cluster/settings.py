@@ -46,8 +46,8 @@ class Selecting(_Section):
 
 
 class Answering(_Section):
-    max_tokens: int = Field(default=300, ge=32)
-    shown_characters: int = Field(default=400, ge=50)  # of each result, in the answer's prompt
+    max_tokens: int = Field(default=160, ge=32)
+    shown_characters: int = Field(default=200, ge=50)  # of each result, in the answer's prompt
 
 
 class Family(_Section):

@@ -87,7 +87,7 @@ def read_plan(text: str, tasks: Collection[Task], files: Mapping[str, Media], re
     kind = draft.pop("kind", None)
     if kind == Kind.CANNOT:
         raise UnservedTask(f"no deployed model can do {draft.get('task')}; deployed tasks: {', '.join(sorted(tasks))}")
-    if kind in {Kind.CHAT, Kind.KNOWLEDGE}:
+    if kind in (Kind.CHAT, Kind.KNOWLEDGE):
         return Plan()
     steps = [_read_step(step_id, form, tasks) for step_id, form in draft.items()]
     for step in steps:

@@ -99,7 +99,10 @@ class Planner:
             raise PlanError(f"the plan is longer than {self._settings.max_tokens} tokens")
         if not reply.text.strip():
             raise LanguageModelError("the language model replied with nothing")
-        return read_plan(reply.text, self._tasks, request.media, request.text)
+        plan = read_plan(reply.text, self._tasks, request.media, request.text)
+        if len(plan.steps) > self._settings.max_steps:
+            raise PlanError(f"the plan has {len(plan.steps)} steps; at most {self._settings.max_steps} are allowed")
+        return plan
 
     def _is_deployed(self, plan: dict[str, Any]) -> bool:
         """Whether a demonstration speaks of this cluster: it uses only what is here, or declines what is not."""

@@ -4,7 +4,8 @@ What the person gets is words, then the results that the words do not hold, then
 When the LLM's words name what no step made, or it gives none, the words are left out and the results speak alone.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from functools import cache
 from pathlib import Path
 
@@ -67,7 +68,8 @@ class Responder:
         system = _prompts()["without_results"].format(tasks=", ".join(self._tasks))
         history = request.history[-HISTORY_MESSAGES:]
         messages: list[Message] = [{"role": "system", "content": system}, *history, {"role": "user", "content": request.text}]
-        evidence = Evidence([request.text, *(m["content"] for m in request.history)], [], [])
+        texts = [request.text, *(m["content"] for m in request.history)]
+        evidence = Evidence(texts, [file.artifact.name for file in request.files], [])
         if not await self._grounded(messages, evidence, answer, check_numbers=False) and not answer.text:
             answer.was_composed = True
             answer.say("I cannot answer that without naming files or links that do not exist.")
@@ -88,8 +90,10 @@ class Responder:
             match results[step.id]:
                 case Done(value=ArtifactRef(name=name)):
                     lines.append(f"- {step.task}: the file {name} was made")
+                case Done(value=str(text)) if len(text) > limit:
+                    lines.append(f"- {step.task}: {text[: limit // 2]}… (long; it is shown in full after your words)")
                 case Done(value=str(text)):
-                    lines.append(f"- {step.task}: {text if len(text) <= limit else text[:limit] + '… (goes on)'}")
+                    lines.append(f"- {step.task}: {text}")
                 case Failed(reason=reason):
                     lines.append(f"- {step.task}: failed, {reason}")
                 case Skipped(because=because):
@@ -99,10 +103,11 @@ class Responder:
     async def _grounded(self, messages: list[Message], evidence: Evidence, answer: Answer, *, check_numbers: bool = True) -> bool:
         """Says sentence after sentence while each is backed; False when one was not, or when nothing was said."""
         stream = self._chat.stream(messages, max_tokens=self._settings.max_tokens, timeout_s=self._timeout_s)
-        async for sentence in _by_sentence(stream):
-            if evidence.objection(sentence, check_numbers=check_numbers):
-                return False
-            answer.say(sentence if answer.text else sentence.lstrip())
+        async with aclosing(_by_sentence(stream)) as said:
+            async for sentence in said:
+                if evidence.objection(sentence, check_numbers=check_numbers):
+                    return False
+                answer.say(sentence if answer.text else sentence.lstrip())
         return bool(answer.text.strip())
 
 
@@ -139,7 +144,7 @@ def composed(plan: Plan, results: Results, said: str) -> str:
     return "\n\n".join(parts)
 
 
-async def _by_sentence(stream: AsyncIterator[str]) -> AsyncIterator[str]:
+async def _by_sentence(stream: AsyncIterator[str]) -> AsyncGenerator[str]:
     waiting = ""
     async for piece in stream:
         whole, waiting = sentences(waiting + piece)

@@ -1,6 +1,7 @@
 """`hgpt serve`: the whole service on this machine, from serve_config.yaml, on loopback, until Ctrl-C. Starts Ray and stops only that."""
 
 import argparse
+import logging
 import os
 import re
 import signal
@@ -25,6 +26,7 @@ from cluster.settings import AppSettings, EngineSettings, parse
 CONFIG = Path("serve_config.yaml")
 LOOPBACK = "127.0.0.1"
 STOPPED_BY_SIGTERM = 143
+BROKEN = 500  # HTTP status of a fault that waiting does not mend
 READY_TIMEOUT_S = 600.0  # a first start also downloads the models
 SETTINGS: dict[str, type[BaseModel]] = {"controller.app": AppSettings, "deployments.llm": EngineSettings}
 
@@ -88,6 +90,7 @@ def running(config: ServiceConfig) -> Iterator[None]:
     import ray
     from ray import serve
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # its news of a good start would stand between ours
     with tempfile.TemporaryDirectory(prefix="hgpt-", ignore_cleanup_errors=True) as folder:
         ray.init(
             address="local",
@@ -142,10 +145,12 @@ def _await_health(url: str) -> None:
             if reply.is_success:
                 return
             reason = reply.text[:200]
+            if reply.status_code == BROKEN:
+                break
         except httpx.HTTPError as exc:
             reason = str(exc)
         time.sleep(0.5)  # another process's readiness: there is nothing to wait on but its answer
-    raise HuggingGPTError(f"the service did not become ready within {READY_TIMEOUT_S:g} s: {reason}")
+    raise HuggingGPTError(f"the service did not become ready: {reason}")
 
 
 def _answers(url: str) -> bool:

@@ -5,20 +5,28 @@ the LLM as an expert among others is HuggingGPT's.
 """
 
 import asyncio
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
 
 from cluster.chat import ChatModel, Message
 from cluster.errors import LanguageModelError, ModelError
 from cluster.language import detect_language, language_name
 from cluster.tasks import Task
 from deployments.model import Call, Output
+from deployments.translation import leftovers, with_large_numbers
 
-PIECE_CHARACTERS = 500  # of a translation: a few sentences, so that a small model leaves none out and pieces run together
+PIECE_CHARACTERS = 250  # of a translation: two or three sentences, so that a small model leaves none out; pieces run together
 WINDOW_CHARACTERS = 6000  # of a text read at once; about 1,500 tokens of English
 DENSE = 3  # a Chinese, Japanese or Korean character says about as much as three Latin ones
 TOKENS_PER_CHARACTER = 1.0  # room for the reply; generous also for scripts the tokenizer splits finely
 LEAST_TOKENS = 64
+SHORT_TEXT = 200  # weight below which a summary may be about as long as its text
+MOST_OF_IT = 0.6
+SUMMARY_REQUEST = "Summarize the text above in {language}, in two or three short sentences, with its most important numbers and names."
+SUMMARY_REQUESTS = {"zh": "用两三句话概括上文要点，保留最重要的数字和名称。只输出概括。"}
+TOO_LONG = "That was too long: one short sentence in {language}."
 
 _SENTENCE = re.compile(r"[^.!?。！？\n]*(?:[.!?]+(?=\s|\Z)|[。！？]+|\n+|\Z)|[^.!?。！？\n]*[.!?]", re.DOTALL)
 
@@ -55,28 +63,52 @@ class LanguageExpert:
             return ModelError(exc.message)
 
     async def _translated(self, text: str, language: str) -> str:
-        target = language_name(language) or language
-        system = (
-            f"Translate the text into {target}. Reply with the translation only, all of it in {target}. "
-            "Leave nothing out. Keep every number as it stands, in digits."
-        )
-        parts = pieces(text, PIECE_CHARACTERS)
-        done = await self._said_of_each(system, parts)
+        parts = pieces(with_large_numbers(text, language), PIECE_CHARACTERS)
+        done = await self._each(self._translated_piece(part, language) for part in parts)
         joint = "" if language in {"zh", "ja", "th"} else " "
         return "".join(translated + ("\n" if part.endswith("\n") else joint) for part, translated in zip(parts, done, strict=True)).strip()
 
+    async def _translated_piece(self, part: str, language: str) -> str:
+        target = language_name(language) or language
+        ask = f"Translate into {target}, completely and exactly, names too, and reply with the translation only:\n\n{part}"
+        translated = await self._said("You are a professional translator.", ask)
+        for word, replacement in (await self._words_in(target, leftovers(part, translated, language))).items():
+            translated = re.sub(rf" ?\b{re.escape(word)}\b ?", replacement, translated)
+        return translated
+
+    async def _words_in(self, target: str, words: Sequence[str]) -> dict[str, str]:
+        """Translations of single words, decoded under a schema that names them."""
+        if not words:
+            return {}
+        ask = f"Translate each of these words or names into {target}: {', '.join(words)}. Reply with JSON."
+        properties = {word: {"type": "string"} for word in words}
+        schema = {"type": "object", "properties": properties, "required": list(words), "additionalProperties": False}
+        try:
+            found = json.loads(await self._said("You are a professional translator.", ask, schema=schema))
+            return {word: found[word] for word in words if found[word].strip() and found[word] != word}
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+            return {}  # the words stay as they are: a translation with a foreign word is better than none
+
     async def _summarized(self, text: str, wanted: object) -> str:
-        language = language_name(str(wanted) if wanted else detect_language(text)) or "the language of the text"
-        system = (
-            f"Summarize the main points of the text in {language}, in two or three short sentences. "
-            "Reply with the summary only. Keep the important numbers and names."
-        )
+        """In another language it is summarized first and translated then: a small model does one thing at a time."""
+        language = detect_language(text)
         while len(parts := pieces(text, WINDOW_CHARACTERS)) > 1:
-            shorter = "\n".join(await self._said_of_each(system, parts))
+            shorter = "\n".join(await self._each(self._summary_of(part, language) for part in parts))
             if weight(shorter) >= weight(text):
                 raise LanguageModelError("the language model made the text no shorter")
             text = shorter
-        return await self._said(system, text)
+        summary = await self._summary_of(text, language)
+        return summary if not wanted or wanted == language else await self._translated(summary, str(wanted))
+
+    async def _summary_of(self, text: str, language: str | None) -> str:
+        """A small model copies a text that it should shorten, unless it is asked in the text's own words; then it is told again."""
+        name = language_name(language) or "the language of the text"
+        ask = SUMMARY_REQUESTS.get(language or "", SUMMARY_REQUEST.format(language=name))
+        system = "You summarize texts."
+        summary = await self._said(system, f"{text}\n\n{ask}")
+        if weight(text) > SHORT_TEXT and weight(summary) > MOST_OF_IT * weight(text):
+            summary = await self._said(system, f"{summary}\n\n{ask} {TOO_LONG.format(language=name)}")
+        return summary
 
     async def _answered(self, text: str, question: str) -> str:
         language = language_name(detect_language(question)) or "the language of the question"
@@ -90,19 +122,19 @@ class LanguageExpert:
         system = "Do what is asked with the given material. Use no facts beyond it. Reply with the text only."
         return await self._said(system, f"Material: {text[:WINDOW_CHARACTERS]}\n\nTask: {prompt}", least=300)
 
-    async def _said_of_each(self, system: str, parts: Sequence[str]) -> list[str]:
+    async def _each(self, asked: Iterable[Coroutine[Any, Any, str]]) -> list[str]:
         """Side by side; the first failure ends the others."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                replies = [tasks.create_task(self._said(system, part)) for part in parts]
+                replies = [tasks.create_task(each) for each in asked]
         except* LanguageModelError as failures:
             raise LanguageModelError(str(failures.exceptions[0])) from failures
         return [reply.result() for reply in replies]
 
-    async def _said(self, system: str, user: str, least: int = LEAST_TOKENS) -> str:
+    async def _said(self, system: str, user: str, least: int = LEAST_TOKENS, schema: dict[str, Any] | None = None) -> str:
         messages: list[Message] = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         room = max(least, int(weight(user) * TOKENS_PER_CHARACTER))
-        reply = await self._chat.reply(messages, max_tokens=room, timeout_s=self._timeout_s)
+        reply = await self._chat.reply(messages, max_tokens=room, timeout_s=self._timeout_s, schema=schema)
         if not (said := reply.text.strip()):
             raise LanguageModelError("the language model replied with nothing")
         return said

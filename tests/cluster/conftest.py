@@ -36,3 +36,8 @@ def http(fake_service: str) -> Iterator[httpx.Client]:
 def openai(fake_service: str) -> Iterator[OpenAI]:
     with OpenAI(base_url=f"{fake_service}/v1", api_key="none", max_retries=0, timeout=30) as client:
         yield client
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The real models first: their service must not share the cores with that of the fakes, which lives to the end."""
+    items.sort(key=lambda item: (item.path.parent.name == "cluster", item.path.name != "test_real_inputs.py"))

@@ -41,6 +41,9 @@ class Obeying:
         finally:
             self.at_once -= 1
 
+    async def prime(self, messages: Sequence[Message], *, timeout_s: float) -> None:
+        raise NotImplementedError
+
     def stream(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float) -> AsyncIterator[str]:
         raise NotImplementedError
 
@@ -48,6 +51,16 @@ class Obeying:
 async def ran(chat: Obeying, task: Task, text: str, **options: str) -> Output | ModelError:
     (result,) = await LanguageExpert(chat, timeout_s=5).run([Call(task, (text,), options)])
     return result
+
+
+def to_translate(asked: str) -> str:
+    """The text in a request to translate: the instruction stands before it."""
+    return asked.partition("\n\n")[2]
+
+
+def to_summarize(asked: str) -> str:
+    """The text in a request to summarize: the instruction stands after it."""
+    return asked.rpartition("\n\n")[0]
 
 
 def squeezed(text: str) -> str:
@@ -87,33 +100,52 @@ def test_a_text_that_fits_is_read_whole() -> None:
 
 
 async def test_a_long_translation_is_done_side_by_side_and_joined_in_order() -> None:
-    chat = Obeying(str.upper)
+    chat = Obeying(lambda asked: to_translate(asked).upper())
     text = "".join(f"Sentence {n} of the speech is this one. " for n in range(60)).strip()
     result = await ran(chat, Task.TRANSLATION, text, language="de")
     assert isinstance(result, Output) and isinstance(result.value, str)
     assert result.value.split() == text.upper().split()
     assert chat.most_at_once > 1
-    assert all(weight(asked) <= PIECE_CHARACTERS for asked in chat.asked)
+    assert all(weight(to_translate(asked)) <= PIECE_CHARACTERS for asked in chat.asked)
 
 
 async def test_paragraphs_stay_paragraphs_in_a_translation() -> None:
-    result = await ran(Obeying(str.upper), Task.TRANSLATION, SENTENCE * 8 + "\n\n" + SENTENCE * 8, language="de")
+    chat = Obeying(lambda asked: to_translate(asked).upper())
+    result = await ran(chat, Task.TRANSLATION, SENTENCE * 8 + "\n\n" + SENTENCE * 8, language="de")
     assert isinstance(result, Output) and "\n" in str(result.value)
 
 
 async def test_a_long_text_is_summarised_by_summarising_the_summaries_of_its_pieces() -> None:
-    chat = Obeying(lambda text: f"Summary of {len(text)}.")
+    chat = Obeying(lambda asked: f"Summary of {len(to_summarize(asked))}.")
     result = await ran(chat, Task.SUMMARIZATION, SENTENCE * 300)
-    *parts, last = chat.asked
+    *parts, last = map(to_summarize, chat.asked)
     assert len(parts) >= 3
     assert squeezed("".join(parts)) == squeezed(SENTENCE * 300)
     assert last == "\n".join(f"Summary of {len(part)}." for part in parts)
     assert result == Output(f"Summary of {len(last)}.")
 
 
+async def test_a_summary_that_is_hardly_shorter_than_its_text_is_asked_for_again() -> None:
+    chat = Obeying(lambda asked: "Short." if "too long" in asked else to_summarize(asked))
+    assert await ran(chat, Task.SUMMARIZATION, SENTENCE * 5) == Output("Short.")
+
+
+async def test_a_summary_in_another_language_is_a_translated_summary() -> None:
+    chat = Obeying(lambda asked: "Kurz." if asked.startswith("Translate into German") else "Short.")
+    assert await ran(chat, Task.SUMMARIZATION, SENTENCE * 5, language="de") == Output("Kurz.")
+
+
+async def test_words_left_in_the_source_language_are_translated_by_themselves() -> None:
+    def answer(asked: str) -> str:
+        return '{"Congo": "刚果"}' if asked.startswith("Translate each of these words") else "保护 Congo 的森林。"
+
+    result = await ran(Obeying(answer), Task.TRANSLATION, "Protect the forests of the Congo.", language="zh")
+    assert result == Output("保护刚果的森林。")
+
+
 async def test_a_language_model_that_only_copies_ends_a_summary_instead_of_going_on_for_ever() -> None:
     async with asyncio.timeout(5):
-        result = await ran(Obeying(str), Task.SUMMARIZATION, SENTENCE * 300)
+        result = await ran(Obeying(to_summarize), Task.SUMMARIZATION, SENTENCE * 300)
     assert isinstance(result, ModelError) and "no shorter" in result.message
 
 
@@ -131,7 +163,7 @@ async def test_a_piece_that_fails_fails_the_call_and_ends_its_neighbours(task: T
 
 async def test_one_call_that_fails_leaves_the_next_alone() -> None:
     calls = [Call(Task.SUMMARIZATION, (" ",)), Call(Task.SUMMARIZATION, ("A text.",)), Call(Task.TEXT_TO_SPEECH, ("A text.",))]
-    empty, good, unknown = await LanguageExpert(Obeying(str.upper), timeout_s=5).run(calls)
+    empty, good, unknown = await LanguageExpert(Obeying(lambda asked: to_summarize(asked).upper()), timeout_s=5).run(calls)
     assert isinstance(empty, ModelError) and "empty text" in empty.message
     assert good == Output("A TEXT.")
     assert isinstance(unknown, ModelError) and "text-to-speech" in unknown.message

@@ -1,0 +1,33 @@
+"""What a small language model gets wrong in translations, and text rules can mend: large numbers, and words left as they were."""
+
+import re
+
+# Chinese and Japanese count in ten thousands (万) and hundred millions (亿, 億); a small model turns 37 billion into 37亿.
+_MYRIADS = {"zh": (("亿", 10**8), ("万", 10**4)), "ja": (("億", 10**8), ("万", 10**4))}
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_LARGE_NUMBER = re.compile(r"\b(\d+(?:,\d{3})*(?:\.\d+)?)\s+(thousand|million|billion|trillion)\b", re.IGNORECASE)
+_WORD = re.compile(r"[A-Za-z][A-Za-z'-]{2,}")
+NOT_LATIN = frozenset({"zh", "ja", "ko", "ru", "uk", "bg", "el", "ar", "fa", "he", "hi", "th"})
+
+
+def with_large_numbers(text: str, language: str) -> str:
+    """English large numbers in the units of the target language: "37 billion" becomes "370亿" for Chinese."""
+    if language not in _MYRIADS:
+        return text
+
+    def counted(match: re.Match[str]) -> str:
+        value = round(float(match[1].replace(",", "")) * _SCALES[match[2].lower()])
+        for unit, size in _MYRIADS[language]:
+            if value >= size:
+                return f"{value / size:.10g}{unit}"
+        return str(value)
+
+    return _LARGE_NUMBER.sub(counted, text)
+
+
+def leftovers(source: str, translated: str, language: str) -> tuple[str, ...]:
+    """Words of the source that stand untranslated in a translation into another script. Acronyms may."""
+    if language not in NOT_LATIN:
+        return ()
+    known = set(_WORD.findall(source))
+    return tuple(dict.fromkeys(word for word in _WORD.findall(translated) if word in known and not word.isupper()))
