@@ -42,8 +42,9 @@ class Progress:
     def _plan(self, steps: list[Mapping[str, Any]]) -> None:
         self._line("plan: " + ("no step needed" if not steps else f"{len(steps)} steps"))
         for step in steps:
-            inputs = ", ".join(str(next(iter(source.values()))) for source in step["inputs"])
-            self._console.print(f"  {step['id']}  {step['task']}({escape(inputs[:TEXT_SHOWN])})  [dim]{step['model']}, {step['reason']}[/]")
+            given = [*(next(iter(source.values())) for source in step["inputs"]), *step["options"].values()]
+            shown = escape(_short(", ".join(map(str, given))))
+            self._console.print(f"  {step['id']}  {step['task']}({shown})  [dim]{step['model']}, {step['reason']}[/]")
         self._status.update("working …" if steps else "answering …")
 
     def _ended(self, event: Mapping[str, Any]) -> None:
