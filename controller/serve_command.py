@@ -86,6 +86,7 @@ def running(config: ServiceConfig) -> Iterator[None]:
         raise HuggingGPTError(f"something already listens at {config.url}; stop it or choose another port")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # this Ray listens on loopback only
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray 2.60 would replace 127.0.0.1 by the machine's address
     import ray
     from ray import serve
