@@ -32,7 +32,7 @@ class Task(StrEnum):
 class Option(StrEnum):
     """Named literal arguments of a step; a task lists those it takes."""
 
-    LANGUAGE = "language"  # ISO 639-1 code of the output
+    LANGUAGE = "language"  # ISO 639-1 code: of the output, and of what is spoken in a recording
     QUESTION = "question"
     LABELS = "labels"  # two or more class names
     PROMPT = "prompt"
@@ -79,7 +79,7 @@ TASKS: dict[Task, TaskSpec] = {
         TaskSpec(Task.IMAGE_TO_TEXT, "read the text in a picture (OCR)", (_I,), _T),
         TaskSpec(Task.IMAGE_CLASSIFICATION, "what a photograph shows", (_I,), _T),
         TaskSpec(Task.OBJECT_DETECTION, "find and count the objects in a photograph", (_I,), _T),
-        TaskSpec(Task.AUTOMATIC_SPEECH_RECOGNITION, "transcribe speech", (_A,), _T),
+        TaskSpec(Task.AUTOMATIC_SPEECH_RECOGNITION, "transcribe speech", (_A,), _T, optional=(Option.LANGUAGE,)),
         TaskSpec(Task.TEXT_TO_SPEECH, "read a text aloud", (_T,), _A),
     )
 }

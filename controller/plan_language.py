@@ -11,6 +11,7 @@ small model that has to say it decides better than one that may simply begin wit
 """
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any
@@ -47,21 +48,21 @@ _OPTION_SCHEMA: dict[Option, dict[str, Any]] = {
     Option.PROMPT: {"type": "string"},
     Option.LABELS: {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 10},
 }
-_QUOTED = {
-    "type": "object",
-    "properties": {"text": {"type": "string"}},
-    "required": ["text"],
-    "additionalProperties": False,
-}
+_QUOTE = re.compile(r"[“„«「『](.+?)[”“»」』]|(?<!\w)\"(.+?)\"(?!\w)|(?<!\w)'(.+?)'(?!\w)", re.DOTALL)
 
 
-def plan_schema(tasks: Collection[Task], files: Mapping[str, Media], max_steps: int) -> dict[str, Any]:
-    """JSON schema of a plan over the deployed tasks and the request's files. Use keywords that vLLM and llama.cpp share."""
+def plan_schema(tasks: Collection[Task], files: Mapping[str, Media], max_steps: int, request: str = "") -> dict[str, Any]:
+    """JSON schema of a plan over the deployed tasks, the request's files and its quoted words.
+
+    Only keywords that vLLM and llama.cpp share. A small model likes to make up what its steps work on, so a text can only be one that
+    the request quotes; it is free where the request has neither quotes nor files.
+    """
+    quoted = _quoted_schema(request, files)
     media = {Media.TEXT, *files.values()}
     definitions: dict[str, Any] = {}
     for position in range(1, max_steps + 1):
         feedable = [TASKS[task] for task in Task if task in tasks and set(TASKS[task].inputs) <= media]
-        definitions[f"s{position}"] = {"anyOf": [form for spec in feedable for form in _forms(spec, position, files)]}
+        definitions[f"s{position}"] = {"anyOf": [form for spec in feedable for form in _forms(spec, position, files, quoted)]}
         media |= {spec.output for spec in feedable}
     declined = [task for task in HUB_TASKS if task not in {deployed.value for deployed in tasks}]
     return {
@@ -108,14 +109,21 @@ class UnservedTask(PlanError):
     """The LLM says that the request needs a task that is not deployed: planning again would not help."""
 
 
+def _quoted_schema(request: str, files: Mapping[str, Media]) -> list[dict[str, Any]]:
+    quotes = list(dict.fromkeys(next(filter(None, groups)).strip() for groups in _QUOTE.findall(request)))
+    if files and not quotes:
+        return []
+    return [_object({"text": {"enum": quotes} if quotes else {"type": "string"}})]
+
+
 def _object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
     needed = list(properties) if required is None else required
     return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
 
 
-def _forms(spec: TaskSpec, position: int, files: Mapping[str, Media]) -> list[dict[str, Any]]:
+def _forms(spec: TaskSpec, position: int, files: Mapping[str, Media], quoted: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The arrays that may stand for this task at this position: without and with its optional options."""
-    inputs = [_input_schema(media, position, files) for media in spec.inputs]
+    inputs = [_input_schema(media, position, files, quoted) for media in spec.inputs]
     if not all(inputs):
         return []
     if spec.takes_many:
@@ -137,12 +145,12 @@ def _list_schema(media: Media, position: int, files: Mapping[str, Media]) -> lis
     return [{"type": "array", "items": {"enum": references}, "minItems": 2, "maxItems": min(4, len(references))}]
 
 
-def _input_schema(media: Media, position: int, files: Mapping[str, Media]) -> dict[str, Any]:
+def _input_schema(media: Media, position: int, files: Mapping[str, Media], quoted: list[dict[str, Any]]) -> dict[str, Any]:
     """{} when nothing can feed this input."""
     references = _references(media, position, files)
     choices: list[dict[str, Any]] = [{"enum": references}] if references else []
     if media == Media.TEXT:
-        choices.append(_QUOTED)
+        choices += quoted
     return {"anyOf": choices} if len(choices) > 1 else choices[0] if choices else {}
 
 

@@ -49,7 +49,7 @@ class Planner:
     async def plan(self, request: Request) -> Planned:
         """Raises PlanError when the reply is still invalid after one repair, LanguageModelError when none came."""
         messages: list[Message] = [*self.constant_messages, {"role": "user", "content": request.for_planner()}]
-        schema = plan_schema(self._tasks, request.media, self._settings.max_steps)
+        schema = plan_schema(self._tasks, request.media, self._settings.max_steps, request.text)
         first = await self._draft(messages, schema)
         try:
             return Planned(self._read(first, request), first.tokens_in, first.tokens_out, was_repaired=False)

@@ -1,7 +1,8 @@
 """Responder: results → one answer. The LLM words it, every sentence is checked before it goes out, and the results follow.
 
 What the person gets is words, then the results that the words do not hold, then every file of the run by name and link.
-When the LLM's words name what no step made, or it gives none, the words are left out and the results speak alone.
+A plan that ends in one text written for the person is answered with that text. When the LLM's words name what no step made, or it
+gives none, the words are left out and the results speak alone.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -25,6 +26,7 @@ from controller.request import HISTORY_MESSAGES, Request
 PROMPT = Path(__file__).with_name("prompts") / "responder.yaml"
 # Texts that people ask for themselves, also when another step goes on to use them.
 _WANTED_WHOLE = frozenset({Task.TRANSLATION, Task.SUMMARIZATION, Task.AUTOMATIC_SPEECH_RECOGNITION})
+_WRITTEN_FOR_A_PERSON = _WANTED_WHOLE | {Task.TEXT_GENERATION, Task.QUESTION_ANSWERING}
 
 Results = Mapping[str, TaskResult]
 
@@ -54,6 +56,9 @@ class Responder:
         answer = Answer(emit)
         if not plan.steps:
             await self._directly(request, answer)
+            return answer
+        if (text := the_answer_itself(plan, results)) is not None:
+            answer.say(text)
             return answer
         try:
             complete = await self._in_words(request, plan, results, answer)
@@ -109,6 +114,18 @@ class Responder:
                     return False
                 answer.say(sentence if answer.text else sentence.lstrip())
         return bool(answer.text.strip())
+
+
+def the_answer_itself(plan: Plan, results: Results) -> str | None:
+    """The text of a plan that ends in one text written for the person: the LLM's words about it would only blur it."""
+    if len(plan.last_steps) != 1 or not all(isinstance(result, Done) for result in results.values()):
+        return None
+    last = results[plan.last_steps[0].id]
+    if any(step.task in _WANTED_WHOLE and step.id != last.step_id for step in plan.steps):
+        return None
+    if isinstance(last, Done) and last.task in _WRITTEN_FOR_A_PERSON and isinstance(last.value, str):
+        return last.value
+    return None
 
 
 def evidence_of(request: Request, results: Results) -> Evidence:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.catalogue import Catalogue, ModelCard
+from cluster.catalogue import ANY_LANGUAGE, Catalogue, ModelCard
 from cluster.chat import ChatModel, Message
 from cluster.errors import BadRequest, LanguageModelError, PlanError
 from cluster.language import detect_language
@@ -62,6 +62,8 @@ class Selector:
             return cards
         if not (fitting := [card for card in cards if card.speaks(language)]):
             raise PlanError(f"no deployed model does {step.task} in the language {language!r}")
+        if language is None:  # nobody knows yet what a recording speaks: a model of one language would write nonsense
+            fitting = [card for card in fitting if ANY_LANGUAGE in card.languages] or fitting
         family = max(fitting, key=lambda card: card.quality).family  # a step's candidates live in one deployment
         return sorted((c for c in fitting if c.family == family), key=lambda c: (-c.quality, c.memory_bytes, c.id))
 

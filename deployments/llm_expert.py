@@ -119,8 +119,8 @@ class LanguageExpert:
         return await self._said(system, f"{relevant(text, question, WINDOW_CHARACTERS)}\n\nQuestion: {question}")
 
     async def _written(self, text: str, prompt: str) -> str:
-        system = "Do what is asked with the given material. Use no facts beyond it. Reply with the text only."
-        return await self._said(system, f"Material: {text[:WINDOW_CHARACTERS]}\n\nTask: {prompt}", least=300)
+        system = "Do what is asked with the given material, and use no facts beyond it. Reply with that text only, in whole sentences."
+        return await self._said(system, f"Material: {text[:WINDOW_CHARACTERS]}\n\nTask: {prompt}", least=150)
 
     async def _each(self, asked: Iterable[Coroutine[Any, Any, str]]) -> list[str]:
         """Side by side; the first failure ends the others."""

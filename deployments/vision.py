@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CLASS_NAMES = Path(__file__).with_name("imagenet_classes.txt")  # ImageNet-1k's 1000 synsets, first lemma each
 TOP = 5
+MIN_SHOWN_SCORE = 0.05  # of the labels after the first: what a person, or the next step, would take for a finding
 # The crop of the published evaluation: the middle 7/8 of the shorter side.
 RESIZED_PIXELS, CROPPED_PIXELS = 256, 224
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0  # EfficientNet-Lite maps 0..255 to about -1..1
@@ -54,8 +55,9 @@ class EfficientNet(Computation):
         return [self._output(*row) for row in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
     def _output(self, scores: Sequence[float], indices: Sequence[int]) -> Output:
-        labels = [{"label": self._names[i], "score": round(s, 4)} for s, i in zip(scores, indices, strict=True)]
-        return Output(", ".join(f"{label['label']} ({label['score']:.2f})" for label in labels), {"labels": labels})
+        labels: list[dict[str, Any]] = [{"label": self._names[i], "score": round(s, 4)} for s, i in zip(scores, indices, strict=True)]
+        shown = [label for label in labels if label["score"] >= MIN_SHOWN_SCORE] or labels[:1]
+        return Output(", ".join(f"{label['label']} ({label['score']:.2f})" for label in shown), {"labels": labels})
 
 
 @dataclass(frozen=True, slots=True)

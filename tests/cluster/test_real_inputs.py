@@ -129,7 +129,7 @@ def test_the_total_of_an_invoice_is_said_and_heard_again(openai: OpenAI, tmp_pat
     spoken = tmp_path / "spoken.wav"
     spoken.write_bytes(content)
     heard = result(ask(openai, "Transcribe this recording.", spoken), "automatic-speech-recognition")["text"]
-    assert numbers(heard) == {"1234.50"}
+    assert re.search(r"1,?234(\.50|( dollars)? and (50|fifty) cents)", heard), heard
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_speech_is_translated_summarised_and_spoken_in_chinese(openai: OpenAI)
     kept = numbers(samples.SPEECH.read_text(encoding="utf-8")) - numbers(translation)
     assert kept <= {"26", "37"}, "only the large numbers may change, to the units of Chinese"
     assert {"2600万", "370亿"} <= set(re.findall(r"\d+[万亿]", translation))
-    assert all(name in translation for name in ("日内瓦", "丹麦", "肯尼亚", "亚马逊", "刚果"))
+    assert all(name in translation for name in ("里斯本", "丹麦", "肯尼亚", "亚马逊", "刚果"))
     assert chinese_share(summary) > 0.9
     assert len(summary) < 0.8 * len(translation)
     assert numbers(summary) and numbers(summary) <= numbers(translation)

@@ -20,8 +20,19 @@ QUOTED = "say hello, I lost my keys, a cat, quoted «words»"  # the request tha
 SPEECH = {"kind": "tasks", "s1": ["translation", "f1", "zh"], "s2": ["summarization", "s1"], "s3": ["text-to-speech", "s2"]}
 
 
+QUOTING = """Say 'hello', 'I lost my keys', 'a cat' and "quoted «words»"."""
+
+
 def allows(draft: Any, tasks: tuple[Task, ...] = ALL, files: dict[str, Media] = FILES, max_steps: int = 4) -> bool:
-    return bool(Draft202012Validator(plan_schema(tasks, files, max_steps)).is_valid(draft))
+    return bool(Draft202012Validator(plan_schema(tasks, files, max_steps, QUOTING)).is_valid(draft))
+
+
+def test_a_text_is_one_that_the_request_quotes() -> None:
+    said = {"kind": "tasks", "s1": ["text-to-speech", {"text": "hello"}]}
+    assert allows(said)
+    assert not allows({"kind": "tasks", "s1": ["text-to-speech", {"text": "The total is ..."}]})
+    assert not Draft202012Validator(plan_schema(ALL, FILES, 4, "Say the total aloud.")).is_valid(said)
+    assert Draft202012Validator(plan_schema(ALL, {}, 4, "Say hello aloud.")).is_valid(said)
 
 
 def test_the_schema_is_one() -> None:

@@ -120,3 +120,26 @@ async def test_without_a_plan_an_invented_file_does_not_go_out_either() -> None:
 async def test_without_a_plan_a_silent_llm_is_the_failure_of_the_run() -> None:
     with pytest.raises(LanguageModelError, match="down"):
         await answered(ScriptedChat(LanguageModelError("down")), Plan(), {})
+
+
+async def test_one_text_written_for_the_person_is_the_answer_and_the_llm_is_not_asked() -> None:
+    plan = Plan((Step("s1", Task.TEXT_GENERATION, ("x",), {Option.PROMPT: "a sentence"}),))
+    results: dict[str, TaskResult] = {"s1": Done("s1", Task.TEXT_GENERATION, "org/m", "A cup stands on a table.", SPAN)}
+    answer, _ = await answered(ScriptedChat(), plan, results)
+    assert answer.text == "A cup stands on a table."
+
+
+async def test_an_answer_that_has_two_wanted_texts_shows_both() -> None:
+    plan = Plan(
+        (
+            Step("s1", Task.AUTOMATIC_SPEECH_RECOGNITION, ("x",)),
+            Step("s2", Task.TRANSLATION, (OutputOf("s1"),), {Option.LANGUAGE: "de"}),
+        )
+    )
+    results: dict[str, TaskResult] = {
+        "s1": Done("s1", Task.AUTOMATIC_SPEECH_RECOGNITION, "org/a", "Good morning.", SPAN),
+        "s2": Done("s2", Task.TRANSLATION, "org/m", "Guten Morgen.", SPAN),
+    }
+    answer, _ = await answered(ScriptedChat("Here it is."), plan, results)
+    assert "Good morning." in answer.text
+    assert "Guten Morgen." in answer.text
