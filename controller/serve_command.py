@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -108,8 +108,10 @@ def running(config: ServiceConfig) -> Iterator[None]:
             _deploy(config, Path(folder))
             yield
         finally:
-            serve.shutdown()  # type: ignore[no-untyped-call]
-            ray.shutdown()
+            # Ray 2.60 calls it a failed task when the Serve controller ends itself, and tells so on standard error.
+            with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+                serve.shutdown()  # type: ignore[no-untyped-call]
+                ray.shutdown()
 
 
 def _deploy(config: ServiceConfig, folder: Path) -> None:

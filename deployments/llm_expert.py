@@ -15,7 +15,7 @@ from cluster.errors import LanguageModelError, ModelError
 from cluster.language import detect_language, language_name
 from cluster.tasks import Task
 from deployments.model import Call, Output
-from deployments.translation import leftovers, with_large_numbers
+from deployments.translation import SCRIPT_PATTERNS, leftovers, with_large_numbers
 
 PIECE_CHARACTERS = 250  # of a translation: two or three sentences, so that a small model leaves none out; pieces run together
 WINDOW_CHARACTERS = 6000  # of a text read at once; about 1,500 tokens of English
@@ -72,16 +72,18 @@ class LanguageExpert:
         target = language_name(language) or language
         ask = f"Translate into {target}, completely and exactly, names too, and reply with the translation only:\n\n{part}"
         translated = await self._said("You are a professional translator.", ask)
-        for word, replacement in (await self._words_in(target, leftovers(part, translated, language))).items():
+        for word, replacement in (await self._words_in(language, leftovers(part, translated, language))).items():
             translated = re.sub(rf" ?\b{re.escape(word)}\b ?", replacement, translated)
         return translated
 
-    async def _words_in(self, target: str, words: Sequence[str]) -> dict[str, str]:
+    async def _words_in(self, language: str, words: Sequence[str]) -> dict[str, str]:
         """Translations of single words, decoded under a schema that names them."""
         if not words:
             return {}
+        target = language_name(language) or language
         ask = f"Translate each of these words or names into {target}: {', '.join(words)}. Reply with JSON."
-        properties = {word: {"type": "string"} for word in words}
+        script = {"pattern": SCRIPT_PATTERNS[language]} if language in SCRIPT_PATTERNS else {}
+        properties = {word: {"type": "string", **script} for word in words}
         schema = {"type": "object", "properties": properties, "required": list(words), "additionalProperties": False}
         try:
             found = json.loads(await self._said("You are a professional translator.", ask, schema=schema))

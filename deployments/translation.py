@@ -7,6 +7,8 @@ _MYRIADS = {"zh": (("亿", 10**8), ("万", 10**4)), "ja": (("億", 10**8), ("万
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _LARGE_NUMBER = re.compile(r"\b(\d+(?:,\d{3})*(?:\.\d+)?)\s+(thousand|million|billion|trillion)\b", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]{2,}")
+# What a translated word may be made of, as a JSON schema pattern: a small model leaves names as they are unless it cannot.
+SCRIPT_PATTERNS = {"zh": "^[一-龥]{1,8}$"}
 NOT_LATIN = frozenset({"zh", "ja", "ko", "ru", "uk", "bg", "el", "ar", "fa", "he", "hi", "th"})
 
 
