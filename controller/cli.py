@@ -16,6 +16,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except HuggingGPTError as exc:
         print(f"hgpt: {exc.message}", file=sys.stderr)
+    except (OSError, UnicodeError) as exc:  # a path or a name that this machine cannot use
+        print(f"hgpt: {exc}", file=sys.stderr)
     except KeyboardInterrupt:
         print("hgpt: stopped", file=sys.stderr)
     return FAILED

@@ -7,6 +7,7 @@ from cluster.chat import Message
 from cluster.errors import BadFile, BadRequest, NotFound
 from cluster.messages import ArtifactRef
 from cluster.settings import Limits
+from cluster.tasks import Media
 from controller.intake import Intake
 from controller.openai_schema import MODEL, AudioPart, ChatMessage, ChatRequest, FilePart, ImagePart, TextPart
 from controller.request import Request, RequestFile, artifacts_named, split_passages
@@ -22,6 +23,8 @@ def read_conversation(body: ChatRequest, intake: Intake, limits: Limits) -> Requ
     if last.role != "user":
         raise BadRequest("the last message must be the user's")
     earlier = [message for message in body.messages[:-1] if message.role in {"user", "assistant"}]
+    for message in body.messages:
+        _check_text(_text(message), limits)
     text, passages = split_passages(_text(last).strip())
     attached = [*_files(earlier, intake), *_files([last], intake)]
     if not text:
@@ -31,8 +34,25 @@ def read_conversation(body: ChatRequest, intake: Intake, limits: Limits) -> Requ
     refs = dict.fromkeys([*_results(history, intake), *attached, *inline])
     if len(refs) > limits.max_files:
         raise BadRequest(f"the conversation has {len(refs)} files; the limit is {limits.max_files}")
-    files = tuple(RequestFile(f"f{n}", ref, intake.text(ref)) for n, ref in enumerate(refs, 1))
+    files = tuple(_request_file(f"f{n}", ref, intake, limits) for n, ref in enumerate(refs, 1))
     return Request(uuid.uuid4().hex, text, files, history, {task.value: model for task, model in body.models.items()})
+
+
+def _check_text(text: str, limits: Limits) -> None:
+    if len(text) > limits.max_message_characters:
+        most = limits.max_message_characters
+        raise BadRequest(f"a message has {len(text):,} characters; the limit is {most:,}: send a long text as a file")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise BadRequest(f"a message is not valid Unicode at character {exc.start}") from exc
+
+
+def _request_file(file_id: str, ref: ArtifactRef, intake: Intake, limits: Limits) -> RequestFile:
+    text = intake.text(ref)
+    if text is not None and len(text) > limits.max_text_characters:
+        raise BadFile(f"{ref.name} has {len(text):,} characters; the limit is {limits.max_text_characters:,}")
+    return RequestFile(file_id, ref, text)
 
 
 def _results(history: tuple[Message, ...], intake: Intake) -> list[ArtifactRef]:
@@ -58,15 +78,21 @@ def _files(messages: Iterable[ChatMessage], intake: Intake) -> list[ArtifactRef]
                     refs.append(_image(part.image_url.url, intake))
                 case AudioPart():
                     sound = part.input_audio
-                    refs.append(intake.accept_base64(sound.data, f"recording.{sound.format}"))
+                    ref = intake.accept_base64(sound.data, f"recording.{sound.format}")
+                    if ref.media != Media.AUDIO:
+                        raise BadFile(f"input_audio must hold a recording: its bytes are {ref.media_type}")
+                    refs.append(ref)
                 case FilePart():
                     refs.append(_file(part, intake))
     return refs
 
 
 def _image(url: str, intake: Intake) -> ArtifactRef:
-    if url.startswith("data:"):
-        return intake.accept_data_url(url, "picture")
+    if url[:5].lower() == "data:":
+        ref = intake.accept_data_url(url, "picture")
+        if ref.media != Media.IMAGE:
+            raise BadFile(f"an image_url must hold a picture: its bytes are {ref.media_type}")
+        return ref
     if "://" in url and "/v1/artifacts/" not in url:
         raise BadFile("addresses on the web are not fetched: send the picture as a data URL, or upload it and give its id")
     return intake.known(url)

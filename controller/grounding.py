@@ -7,8 +7,9 @@ from itertools import pairwise
 _LINK = re.compile(r"(?:https?://|sandbox:|attachment:|file:|/v1/|www\.)[^\s)\]>\"'，。]+", re.IGNORECASE)
 _LINK_TARGET = re.compile(r"\]\(\s*([^)\s]+)")
 _FILE = re.compile(
+    # From the start of a run and of a bounded length, so that no text takes more than linear time.
     # Not \b at the end: a Chinese word may follow at once.
-    r"[\w\-.]+\.(?:png|jpe?g|gif|webp|svg|bmp|wav|mp3|ogg|flac|m4a|mp4|webm|avi|mov|pdf|txt|docx?|csv|json|zip)(?![A-Za-z0-9_])",
+    r"(?<![\w\-.])[\w\-.]{1,120}\.(?:png|jpe?g|gif|webp|svg|bmp|wav|mp3|ogg|flac|m4a|mp4|webm|avi|mov|pdf|txt|docx?|csv|json|zip)(?![A-Za-z0-9_])",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"\d{1,3}(?:[ \u00a0\u202f]\d{3})+(?!\d)|\d(?:[\d,.]*\d)?")  # also "1 234"

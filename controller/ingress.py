@@ -42,7 +42,7 @@ async def _refused(_request: HttpRequest, exc: HuggingGPTError) -> JSONResponse:
 
 @door.exception_handler(RequestValidationError)
 async def _unreadable(request: HttpRequest, exc: RequestValidationError) -> JSONResponse:
-    first = exc.errors()[0]
+    first = max(exc.errors(), key=lambda error: len(error["loc"]))  # a union's errors: the branch that came furthest
     place = ".".join(str(part) for part in first["loc"] if part != "body")
     return await _refused(request, BadRequest(f"the request cannot be read: {place + ': ' if place else ''}{first['msg']}"))
 
@@ -52,7 +52,7 @@ async def _unknown_route(request: HttpRequest, exc: HTTPException) -> JSONRespon
     if exc.status_code == NotFound.status:
         return await _refused(request, NotFound(f"there is nothing at {request.method} {request.url.path}"))
     refusal = BadRequest(f"{request.method} {request.url.path}: {exc.detail}")
-    return JSONResponse(openai_schema.error(refusal), status_code=exc.status_code)
+    return JSONResponse(openai_schema.error(refusal), status_code=exc.status_code, headers=exc.headers)
 
 
 @door.exception_handler(Exception)

@@ -14,6 +14,7 @@ from cluster.tasks import Media
 
 TEXT_TYPE = "text/plain"
 FILE_ID_PREFIX = "file-"
+MAX_NAME_CHARACTERS = 120
 
 
 class Intake:
@@ -23,7 +24,7 @@ class Intake:
 
     def accept(self, content: bytes, name: str) -> ArtifactRef:
         """Stores a text, picture or recording. Raises BadFile or FileTooLarge with one sentence. Blocks."""
-        name = PurePosixPath(name.replace("\\", "/")).name or "file"
+        name = _safe_name(name)
         if not content:
             raise BadFile(f"{name} is empty (0 bytes)")
         if len(content) > self.max_bytes:
@@ -39,7 +40,7 @@ class Intake:
     def accept_data_url(self, url: str, name: str) -> ArtifactRef:
         """`data:image/png;base64,…`. Raises BadFile."""
         head, comma, data = url.partition(",")
-        if not head.startswith("data:") or not comma or not head.endswith(";base64"):
+        if not head.lower().startswith("data:") or not comma or not head.endswith(";base64"):
             raise BadFile(f"{name}: a data URL reads data:<media type>;base64,<data>")
         return self.accept_base64(data, name)
 
@@ -59,6 +60,12 @@ class Intake:
     def text(self, ref: ArtifactRef) -> str | None:
         """What a text file says; None for other media."""
         return self._artifacts.read(ref.sha256).decode("utf-8") if ref.media == Media.TEXT else None
+
+
+def _safe_name(name: str) -> str:
+    """What a person sees: no path, nothing unprintable (line ends, surrogates, direction marks), of bearable length."""
+    printable = "".join(letter for letter in PurePosixPath(name.replace("\\", "/")).name if letter.isprintable())
+    return printable[-MAX_NAME_CHARACTERS:].strip(". ") or "file"
 
 
 def _media_type(content: bytes, name: str) -> str:

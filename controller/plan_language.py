@@ -48,7 +48,7 @@ _OPTION_SCHEMA: dict[Option, dict[str, Any]] = {
     Option.PROMPT: {"type": "string"},
     Option.LABELS: {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 10},
 }
-_QUOTE = re.compile(r"[“„«「『](.+?)[”“»」』]|(?<!\w)\"(.+?)\"(?!\w)|(?<!\w)'(.+?)'(?!\w)", re.DOTALL)
+_QUOTE = re.compile(r"[“„«「『]([^“”„«»「」『』]+)[”“»」』]|(?<!\w)\"([^\"]+)\"(?!\w)|(?<!\w)'((?:[^']|(?<=\w)'(?=\w))+)'(?!\w)")
 
 
 def plan_schema(tasks: Collection[Task], files: Mapping[str, Media], max_steps: int, request: str = "") -> dict[str, Any]:
@@ -83,6 +83,8 @@ def read_plan(text: str, tasks: Collection[Task], files: Mapping[str, Media], re
         draft = json.loads(text)
     except json.JSONDecodeError as exc:
         raise PlanError(f"the plan is not JSON: {exc.msg} at character {exc.pos}") from exc
+    except RecursionError as exc:
+        raise PlanError("the plan is not JSON: it is nested too deeply") from exc
     if not isinstance(draft, dict):
         raise PlanError("the plan is not a JSON object")
     kind = draft.pop("kind", None)

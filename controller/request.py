@@ -13,12 +13,12 @@ LONG_TEXT_CHARACTERS = 240  # a passage of this length inside a message becomes 
 HISTORY_CHARACTERS = 200  # of each earlier message, in the planner's prompt
 HISTORY_MESSAGES = 4
 
+# No pattern may look past the next mark of its kind: a message of quotes alone must not take quadratic time.
 _PASSAGES = (
-    re.compile(r"```[^\n]*\n(.+?)```", re.DOTALL),
-    re.compile(r"„(.+?)[“”]", re.DOTALL),
-    re.compile(r"[“«「『](.+?)[”»」』]", re.DOTALL),
-    re.compile(r"(?<!\w)\"(.+?)\"(?!\w)", re.DOTALL),
-    re.compile(r"(?<!\w)'(.+?)'(?!\w)", re.DOTALL),
+    re.compile(r"```[^\n]*\n([^`]+)```"),
+    re.compile(r"[“„«「『]([^“”„«»「」『』]+)[”“»」』]"),
+    re.compile(r"(?<!\w)\"([^\"]+)\"(?!\w)"),
+    re.compile(r"(?<!\w)'((?:[^']|(?<=\w)'(?=\w))+)'(?!\w)"),
     re.compile(r"[^\n]{,200}?(?::\s+|：\s*)(.+)\Z", re.DOTALL),
     re.compile(r"\A[^\n]+\n\s*\n(.+)\Z", re.DOTALL),
 )

@@ -53,8 +53,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def serve_command(args: argparse.Namespace) -> int:
     config = read_config(args.config)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED_BY_SIGTERM))  # unwinds, so that Ray is stopped too
     with running(config):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED_BY_SIGTERM))  # after Ray, which sets its own; unwinds and stops it
         print(f"ready at {config.url}; stop with Ctrl-C", flush=True)
         try:
             threading.Event().wait()
@@ -68,15 +68,20 @@ def read_config(path: Path) -> ServiceConfig:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
         applications = tuple(dict(application) for application in raw["applications"])
-    except (OSError, yaml.YAMLError) as exc:
-        raise HuggingGPTError(f"{path} cannot be read: {exc}") from exc
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else str(exc).replace("\n", " ")
+        raise HuggingGPTError(f"{path} cannot be read: {reason}") from exc
     except (KeyError, TypeError, ValueError) as exc:
         raise HuggingGPTError(f"{path} is no Serve config: it needs a list of applications") from exc
     for application in applications:
         if kind := SETTINGS.get(str(application.get("import_path", "")).partition(":")[0]):
             parse(kind, application.get("args") or {})
     http = raw.get("http_options") or {}
-    return ServiceConfig(http.get("host", LOOPBACK), int(http.get("port", 8000)), float(http.get("request_timeout_s", 1800)), applications)
+    try:
+        port, timeout_s = int(http.get("port", 8000)), float(http.get("request_timeout_s", 1800))
+        return ServiceConfig(str(http.get("host", LOOPBACK)), port, timeout_s, applications)
+    except (AttributeError, TypeError, ValueError) as exc:
+        raise HuggingGPTError(f"{path}: http_options needs a host, a port and a request_timeout_s: {exc}") from exc
 
 
 @contextmanager

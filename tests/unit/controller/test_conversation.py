@@ -1,6 +1,8 @@
 """An OpenAI conversation becomes a Request: the files in order, the earlier results at hand, the rest refused with a sentence."""
 
 import base64
+import contextlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,12 @@ import pytest
 from cluster.artifacts import ArtifactStore
 from cluster.errors import BadFile, BadRequest, NotFound
 from cluster.settings import Limits
+from cluster.tasks import Task
 from controller.conversation import PREVIOUS_ANSWER, read_conversation
+from controller.grounding import Evidence
 from controller.intake import Intake
 from controller.openai_schema import ChatRequest
+from controller.plan_language import plan_schema
 from controller.request import Request
 
 PASSAGE = "The climate is changing faster than most models foresaw, and the oceans carry the heat. " * 4
@@ -132,3 +137,37 @@ def test_too_many_files_are_refused_with_both_numbers(intake: Intake) -> None:
 def test_another_model_is_not_found(intake: Intake) -> None:
     with pytest.raises(NotFound, match="'gpt-4' does not exist here; use 'hugginggpt'"):
         read(intake, ("user", "hi"), model="gpt-4")
+
+
+@pytest.mark.parametrize("hostile", ["“", '"', "'", "a", "a.", "``` \n", ": ", "\n\n", "1 "], ids=repr)
+def test_no_message_within_the_limit_takes_long_to_read(intake: Intake, hostile: str) -> None:
+    """A second is a hundred times what it takes; the patterns once took minutes."""
+    words = (hostile * 20_000)[:20_000]
+    started = time.process_time()
+    with contextlib.suppress(BadRequest):
+        request = read(intake, ("user", words))
+        Evidence([request.text, *(file.text or "" for file in request.files)], [], []).objection(words)
+        plan_schema(tuple(Task), request.media, 4, request.text)
+    assert time.process_time() - started < 5
+
+
+def test_a_message_beyond_the_limit_is_to_be_sent_as_a_file(intake: Intake) -> None:
+    with pytest.raises(BadRequest, match="send a long text as a file"):
+        read(intake, ("user", "a" * 20_001))
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_half_a_unicode_character_is_refused(intake: Intake, role: str) -> None:
+    with pytest.raises(BadRequest, match="not valid Unicode"):
+        read(intake, ("user", "hi"), (role, "hello \ud800 there"), ("user", "go"))
+
+
+@pytest.mark.parametrize(("sent", "kept"), [("\ud800.txt", "txt"), ("..", "file"), ("a\r\nf2 = b.txt", "af2 = b.txt"), ("é.txt", "é.txt")])
+def test_a_file_name_keeps_only_what_can_be_shown(intake: Intake, sent: str, kept: str) -> None:
+    assert intake.accept(f"text of {kept}".encode(), sent).name == kept
+
+
+def test_a_picture_part_that_holds_no_picture_is_refused(intake: Intake) -> None:
+    part = {"type": "image_url", "image_url": {"url": "DATA:image/png;base64,aGVsbG8="}}
+    with pytest.raises(BadFile, match="must hold a picture"):
+        read(intake, ("user", [part, text("go")]))

@@ -191,3 +191,8 @@ def test_a_plan_that_is_written_is_allowed_by_the_schema_and_read_as_the_same_pl
     written = write_plan(plan)
     assert allows(json.loads(written), max_steps=5)
     assert read_plan(written, ALL, FILES, QUOTED) == plan
+
+
+def test_a_reply_nested_without_end_is_a_plan_error() -> None:
+    with pytest.raises(PlanError, match="nested too deeply"):
+        read_plan('{"s1":' + "[" * 100_000, ALL, FILES, "x")
