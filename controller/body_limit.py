@@ -31,4 +31,14 @@ class BodyLimit:
                 raise refusal
             return message
 
-        await self._app(scope, counted, send)
+        async def unless_refused(message: Message) -> None:
+            if received <= self._max_bytes:
+                await send(message)
+
+        try:
+            await self._app(scope, counted, unless_refused)  # may turn the refusal into an answer of its own, which is not sent
+        except FileTooLarge:
+            if received <= self._max_bytes:
+                raise
+        if received > self._max_bytes:
+            await JSONResponse(openai_schema.error(refusal), refusal.status)(scope, receive, send)
