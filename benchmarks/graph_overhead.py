@@ -29,7 +29,7 @@ SCENARIOS = {
             "s1": wait("50 ms", "50 ms"),
             "s2": wait("s1", "50 ms"),
             "s3": wait("s1", "50 ms"),
-            "s4": ["sentence-similarity", "s2", "s3"],  # has no prompt, so it obeys the text "50 ms" that came down
+            "s4": ["text-generation", ["s2", "s3"], "50 ms"],
         },
         0.15,
     ),
