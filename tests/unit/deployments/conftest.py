@@ -27,7 +27,7 @@ def expert() -> Callable[[str], Model]:
     def load(loader: str) -> Model:
         card = next((card for card in catalogue.cards.values() if card.loader == loader), None)
         if card is None:
-            pytest.skip(f"no model card has the loader {loader}")
+            pytest.fail(f"no model card has the loader {loader}")
         return LOADERS[loader](card, store.ensure(card) if card.files else None)
 
     return load
