@@ -15,7 +15,7 @@ from cluster.errors import LanguageModelError, ModelError
 from cluster.language import detect_language, language_name
 from cluster.tasks import Task
 from deployments.model import Call, Output
-from deployments.translation import SCRIPT_PATTERNS, leftovers, with_large_numbers
+from deployments.translation import SCRIPT_PATTERNS, leftovers, names, with_large_numbers, with_words
 
 PIECE_CHARACTERS = 250  # of a translation: two or three sentences, so that a small model leaves none out; pieces run together
 WINDOW_CHARACTERS = 6000  # of a text read at once; about 1,500 tokens of English
@@ -63,6 +63,9 @@ class LanguageExpert:
             return ModelError(exc.message)
 
     async def _translated(self, text: str, language: str) -> str:
+        """Names first, all in one call: a small model knows them alone, and loses some while it translates a sentence around them."""
+        if language in SCRIPT_PATTERNS:
+            text = with_words(text, await self._words_in(language, names(text)))
         parts = pieces(with_large_numbers(text, language), PIECE_CHARACTERS)
         done = await self._each(self._translated_piece(part, language) for part in parts)
         joint = "" if language in {"zh", "ja", "th"} else " "

@@ -1,14 +1,16 @@
-"""What a small language model gets wrong in translations, and text rules can mend: large numbers, and words left as they were."""
+"""What a small language model gets wrong in translations, and text rules can mend: large numbers, names, and words left as they were."""
 
 import re
+from collections.abc import Mapping
 
 # Chinese and Japanese count in ten thousands (万) and hundred millions (亿, 億); a small model turns 37 billion into 37亿.
 _MYRIADS = {"zh": (("亿", 10**8), ("万", 10**4)), "ja": (("億", 10**8), ("万", 10**4))}
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _LARGE_NUMBER = re.compile(r"\b(\d+(?:,\d{3})*(?:\.\d+)?)\s+(thousand|million|billion|trillion)\b", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]{2,}")
+_NAME = re.compile(r"(?<=[a-z,;:] )[A-ZÀ-Þ][a-zß-ÿ]+(?: [A-ZÀ-Þ][a-zß-ÿ]+)*\b")  # not the first word of a sentence
 # What a translated word may be made of, as a JSON schema pattern: a small model leaves names as they are unless it cannot.
-SCRIPT_PATTERNS = {"zh": "^[一-龥]{1,8}$"}
+SCRIPT_PATTERNS = {"zh": "^[一-龥·]{1,12}$"}
 NOT_LATIN = frozenset({"zh", "ja", "ko", "ru", "uk", "bg", "el", "ar", "fa", "he", "hi", "th"})
 
 
@@ -25,6 +27,18 @@ def with_large_numbers(text: str, language: str) -> str:
         return str(value)
 
     return _LARGE_NUMBER.sub(counted, text)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """What is written with a capital letter inside a sentence, each once, in the order of the text."""
+    return tuple(dict.fromkeys(_NAME.findall(text)))
+
+
+def with_words(text: str, translations: Mapping[str, str]) -> str:
+    """The text with these words in their translation, wherever they stand as whole words."""
+    for word, translated in translations.items():
+        text = re.sub(rf"\b{re.escape(word)}\b", translated, text)
+    return text
 
 
 def leftovers(source: str, translated: str, language: str) -> tuple[str, ...]:

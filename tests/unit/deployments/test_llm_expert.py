@@ -137,7 +137,16 @@ async def test_a_summary_in_another_language_is_a_translated_summary() -> None:
 
 async def test_words_left_in_the_source_language_are_translated_by_themselves() -> None:
     def answer(asked: str) -> str:
-        return '{"Congo": "刚果"}' if asked.startswith("Translate each of these words") else "保护 Congo 的森林。"
+        return '{"forests": "森林"}' if asked.startswith("Translate each of these words") else "保护 forests 。"
+
+    assert await ran(Obeying(answer), Task.TRANSLATION, "Protect the forests.", language="zh") == Output("保护森林。")
+
+
+async def test_names_are_translated_first_and_stand_in_the_text_that_is_translated() -> None:
+    def answer(asked: str) -> str:
+        if asked.startswith("Translate each of these words"):
+            return '{"Congo": "刚果"}'
+        return "保护刚果的森林。" if asked.endswith("Protect the forests of the 刚果.") else "保护孔戈的森林。"
 
     result = await ran(Obeying(answer), Task.TRANSLATION, "Protect the forests of the Congo.", language="zh")
     assert result == Output("保护刚果的森林。")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deployments.translation import leftovers, with_large_numbers
+from deployments.translation import leftovers, names, with_large_numbers, with_words
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,12 @@ def test_words_of_the_source_left_in_another_script_are_found_once_each() -> Non
 def test_acronyms_and_languages_in_the_same_script_leave_nothing_over() -> None:
     assert leftovers("NASA said", "NASA说", "zh") == ()
     assert leftovers("the restaurant", "das restaurant", "de") == ()
+
+
+def test_names_are_what_has_a_capital_inside_a_sentence() -> None:
+    text = "In Lisbon, Marie Curie and Émile met NASA. They saw the Congo, then Lisbon again."
+    assert names(text) == ("Lisbon", "Marie Curie", "Émile", "Congo")
+
+
+def test_names_are_put_into_the_text_as_whole_words() -> None:
+    assert with_words("Peru and Peruvians. Peru!", {"Peru": "秘鲁"}) == "秘鲁 and Peruvians. 秘鲁!"
