@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.catalogue import ModelCard
 from cluster.tasks import Media, Task
 
 OptionValue = str | tuple[str, ...]
@@ -36,7 +37,10 @@ Input = Value | FromStep
 
 @dataclass(frozen=True, slots=True)
 class TaskRequest:
-    """One step, ready for a family deployment: `models` are card ids, best first; the rest are fallbacks."""
+    """One step, ready for a family deployment: `models` are card ids, best first; the rest are fallbacks.
+
+    `cards` holds those cards that the replica cannot read from its own YAML files: models of the hub.
+    """
 
     run_id: str
     step_id: str
@@ -45,6 +49,7 @@ class TaskRequest:
     inputs: tuple[Input, ...]
     options: Mapping[str, OptionValue]
     timeout_s: float
+    cards: Mapping[str, ModelCard] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,11 +50,25 @@ class Answering(_Section):
     shown_characters: int = Field(default=200, ge=50)  # of each result, in the answer's prompt
 
 
-class Family(_Section):
+class HubSettings(_Section):
+    """How models beyond the built-in cards are found. With `enabled` every task of the table whose family is deployed can be planned."""
+
+    enabled: bool = False
+    endpoint: str | None = None  # None: HF_ENDPOINT, or huggingface.co
+    timeout_s: float = Field(default=5, gt=0)  # of a search or a look-up; then the cache or the snapshot answers
+    cache_s: float = Field(default=3600, ge=0)  # for which a search is not repeated
+    max_results: int = Field(default=20, ge=1)  # of a search
+    licences: tuple[str, ...] = ()  # the hub's licence tags that are allowed; empty: all
+    token_env: str = "HF_TOKEN"  # noqa: S105 - the name of a variable
+
+
+class FamilySettings(_Section):
     """One family deployment. `deployment` goes to Ray Serve as it is (num_replicas or autoscaling_config, …)."""
 
     deployment: Mapping[str, Any] = Field(default_factory=dict)
-    max_models: int = Field(default=4, ge=1)  # loaded at once in a replica
+    memory_bytes: int = Field(default=4_000_000_000, gt=0)  # what a replica's loaded models may take together
+    failures_in_a_row: int = Field(default=3, ge=1)  # after which a model is set aside on its replica
+    rest_s: float = Field(default=300, ge=0)  # for which it is
     batch_wait_s: float = Field(default=0.01, ge=0)
 
 
@@ -79,7 +93,8 @@ class AppSettings(_Section):
     artifacts: str = Field(default_factory=lambda: f"file://{home_folder()}/artifacts")  # any fsspec URL that all nodes see
     models: Path = Field(default_factory=models_folder)
     catalogues: tuple[Path, ...] = ()  # YAML files of own model cards, after the built-in ones
-    families: Mapping[str, Family] = Field(default_factory=lambda: {name: Family() for name in ("text", "vision", "speech")})
+    families: Mapping[str, FamilySettings] = Field(default_factory=lambda: {name: FamilySettings() for name in ("text", "vision", "speech")})
+    hub: HubSettings = HubSettings()
     ingress: Mapping[str, Any] = Field(default_factory=dict)  # deployment options of the HTTP door
 
 

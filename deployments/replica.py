@@ -18,7 +18,7 @@ from cluster.errors import HuggingGPTError, ModelError
 from cluster.logs import log_to_stderr, logger
 from cluster.messages import Done, Failed, FromStep, Input, Skipped, Span, TaskRequest, TaskResult, Value
 from cluster.metrics import TaskPart, count_error, count_fallback, observe_task
-from cluster.settings import AppSettings, Family
+from cluster.settings import AppSettings, FamilySettings
 from cluster.tasks import TASKS, Media
 from deployments.llm_expert import LanguageExpert
 from deployments.model import Call, MediaOutput, Model, Output
@@ -148,7 +148,7 @@ class FamilyReplica:
         return await asyncio.to_thread(self._artifacts.put, value.content, value.media_type, value.name)
 
 
-def family_deployment(name: str, family: Family, settings: AppSettings) -> Deployment:
+def family_deployment(name: str, family: FamilySettings, settings: AppSettings) -> Deployment:
     """The Serve deployment of a family, to be bound with `settings`."""
 
     class Replica(FamilyReplica):

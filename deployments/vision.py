@@ -1,14 +1,15 @@
 """Picture experts: what a photograph shows (EfficientNet-Lite0) and what is written in it (RapidOCR)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import ModelError
-from deployments.model import Call, Computation, Output
+from deployments.model import Call, Computation, MediaOutput, Output
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -146,6 +147,14 @@ def open_picture(path: Path) -> "Image":
         raise ModelError(f"{path.name} is not a picture that can be read") from exc
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
         raise ModelError(f"{path.name} could not be read as a picture: {exc}") from exc
+
+
+def picture_output(picture: "Image", name: str, data: Mapping[str, Any] | None = None) -> Output:
+    """A PNG with its size in pixels among the data."""
+    buffer = BytesIO()
+    picture.save(buffer, "PNG")
+    size = {"width_px": picture.width, "height_px": picture.height}
+    return Output(MediaOutput(buffer.getvalue(), "image/png", name), {**size, **(data or {})})
 
 
 def _model_input(picture: "Image") -> "Tensor":
