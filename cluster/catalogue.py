@@ -1,5 +1,6 @@
 """Model cards: what each model is, where its bytes come from, what it can do. Read from YAML; decides nothing."""
 
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Self
 
@@ -86,6 +87,7 @@ class ModelCard(_Frozen):
     memory_bytes: int = Field(gt=0)
     quality: float = Field(ge=0, le=1)  # a curator's rank among the cards of the same task
     description: str
+    does: Mapping[Task, str] = Field(default_factory=dict)  # for the planner's prompt, where it is less than the task table says
     files: tuple[ModelFile, ...] = ()
 
     @model_validator(mode="after")

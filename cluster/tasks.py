@@ -140,7 +140,7 @@ _TEXT = (
     TaskSpec(Task.TRANSLATION, "translate a text", (_T,), _T, Family.TEXT, "seq2seq", "facebook/nllb-200-distilled-600M", required=(Option.LANGUAGE,)),
     TaskSpec(Task.QUESTION_ANSWERING, "answer a question from a text", (_T,), _T, Family.TEXT, "extractive_qa", "distilbert/distilbert-base-cased-distilled-squad", required=(Option.QUESTION,)),
     TaskSpec(Task.TEXT_GENERATION, "write a new text from results", (_T,), _T, Family.TEXT, "causal_lm", "Qwen/Qwen2.5-0.5B-Instruct", required=(Option.PROMPT,), takes_many=True),
-    TaskSpec(Task.TEXT_CLASSIFICATION, "sentiment of a text", (_T,), _T, Family.TEXT, "sequence_classification", "distilbert/distilbert-base-uncased-finetuned-sst-2-english"),
+    TaskSpec(Task.TEXT_CLASSIFICATION, "class of a text, such as its sentiment", (_T,), _T, Family.TEXT, "sequence_classification", "distilbert/distilbert-base-uncased-finetuned-sst-2-english"),
     TaskSpec(Task.ZERO_SHOT_CLASSIFICATION, "sort a text into given labels", (_T,), _T, Family.TEXT, "entailment", "facebook/bart-large-mnli", required=(Option.LABELS,)),
     TaskSpec(Task.TOKEN_CLASSIFICATION, "named entities (people, places, dates, sums) in a text", (_T,), _T, Family.TEXT, "token_classification", "dslim/bert-base-NER"),
     TaskSpec(Task.SENTENCE_SIMILARITY, "how alike two texts are", (_T, _T), _T, Family.TEXT, "sentence_embedding", "sentence-transformers/all-MiniLM-L6-v2"),
@@ -152,7 +152,7 @@ _TEXT = (
     TaskSpec(Task.TEXT_RANKING, "order the lines of a text by how well they answer a question", (_T,), _T, Family.TEXT, "cross_encoder", "cross-encoder/ms-marco-MiniLM-L6-v2", required=(Option.QUESTION,)),
 )
 _VISION = (
-    TaskSpec(Task.IMAGE_TO_TEXT, "read the text in a picture (OCR)", (_I,), _T, Family.VISION, "captioner", "Salesforce/blip-image-captioning-base"),
+    TaskSpec(Task.IMAGE_TO_TEXT, "say in a sentence what a picture shows, or read the text in it", (_I,), _T, Family.VISION, "captioner", "Salesforce/blip-image-captioning-base"),
     TaskSpec(Task.IMAGE_CLASSIFICATION, "what a photograph shows", (_I,), _T, Family.VISION, "image_classification", "google/vit-base-patch16-224"),
     TaskSpec(Task.OBJECT_DETECTION, "find and count the objects in a photograph", (_I,), _T, Family.VISION, "object_detection", "hustvl/yolos-small"),
     TaskSpec(Task.IMAGE_SEGMENTATION, "colour the regions of a picture by what they show", (_I,), _I, Family.VISION, "segmentation", "nvidia/segformer-b0-finetuned-ade-512-512"),
