@@ -26,9 +26,14 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def precision() -> torch.dtype:
-    """Half precision where a GPU computes in it; a CPU is slower in it than in full."""
-    return torch.float16 if torch.cuda.is_available() else torch.float32
+def precision(published: Any = None) -> torch.dtype:
+    """Half precision where a GPU computes in it; a CPU is slower in it than in full.
+
+    A checkpoint published in bfloat16 keeps it where the GPU knows it: its values may be too large for float16.
+    """
+    if not torch.cuda.is_available():
+        return torch.float32
+    return torch.bfloat16 if published is torch.bfloat16 and torch.cuda.is_bf16_supported() else torch.float16
 
 
 class Checkpoint(Computation):
@@ -49,11 +54,12 @@ def tensor_bytes(network: torch.nn.Module) -> int:
     return sum(tensor.nbytes for tensor in tensors.values())
 
 
-def network(kinds: Any | Iterable[Any], card: ModelCard, folder: Path, **options: Any) -> Any:
+def network(kinds: Any | Iterable[Any], card: ModelCard, folder: Path, unread: tuple[str, ...] = (), **options: Any) -> Any:
     """A network of the first of these transformers classes that knows the checkpoint, in evaluation mode, on the best device.
 
     Raises ModelError when none does, when the weights are not safetensors or are damaged, and when the checkpoint lacks weights of
-    the class: such a network would answer with noise.
+    the class: such a network would answer with noise. Weights whose names contain one of `unread` may be lacking: the class has
+    them, and what it is used for here never reads them.
     """
     kinds = tuple(kinds) if isinstance(kinds, (tuple, list)) else (kinds,)
     config = opened(transformers.AutoConfig, card, folder)
@@ -61,9 +67,10 @@ def network(kinds: Any | Iterable[Any], card: ModelCard, folder: Path, **options
     if kind is None:
         made_for = ", ".join(config.architectures or [config.model_type])
         raise ModelError(f"{card.id} is a checkpoint of {made_for}, which cannot do {' or '.join(card.tasks)}")
-    safe = {"use_safetensors": True, "dtype": precision(), "output_loading_info": True}
+    safe = {"use_safetensors": True, "dtype": precision(config.dtype), "output_loading_info": True}
     loaded, report = opened(kind, card, folder, **safe, **options)
-    if lacking := sorted(report["missing_keys"]) + sorted(str(name) for name, *_ in report.get("mismatched_keys", ())):
+    missing = sorted(name for name in report["missing_keys"] if not any(part in name for part in unread))
+    if lacking := missing + sorted(str(name) for name, *_ in report.get("mismatched_keys", ())):
         raise ModelError(f"{card.id} was not made for {' or '.join(card.tasks)}: its weights lack {lacking[0]} and {len(lacking) - 1} more")
     return loaded.to(device()).eval()
 
