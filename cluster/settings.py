@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cluster.errors import HuggingGPTError
+from cluster.tasks import Task
 
 
 def home_folder() -> Path:
@@ -41,8 +42,11 @@ class Planning(_Section):
 
 
 class Selecting(_Section):
-    margin: float = Field(default=0.1, ge=0)  # candidates this close in quality to the best are put to the LLM
-    max_candidates: int = Field(default=4, ge=1)
+    margin: float = Field(default=0.1, ge=0)  # candidates this close in score to the best are put to the LLM
+    max_candidates: int = Field(default=4, ge=1)  # put to it
+    max_fallbacks: int = Field(default=2, ge=0)  # behind a step's first model
+    delay_weight: float = Field(default=0.03, ge=0)  # score lost with every doubling of the seconds to a result
+    models: Mapping[Task, str] = Field(default_factory=dict)  # task → model id that is always taken
 
 
 class Answering(_Section):

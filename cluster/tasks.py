@@ -107,7 +107,8 @@ class TaskSpec:
     """One row of the table.
 
     `inputs` are positional; every input must be fed. `required` options must be given, `optional` ones may be.
-    With `takes_many` the last input may be several of its kind. `runner` is the key of deployments.registry.LOADERS that runs a
+    With `takes_many` the last input may be several of its kind; with `is_prompted` its text is an instruction, which the planner may
+    word, where another task's text is material, which it must not make up. `runner` is the key of deployments.registry.LOADERS that runs a
     checkpoint of the hub for this task; `default_model` is the hub id that is taken when nothing else is known.
     """
 
@@ -121,6 +122,7 @@ class TaskSpec:
     required: tuple[Option, ...] = ()
     optional: tuple[Option, ...] = ()
     takes_many: bool = False
+    is_prompted: bool = False
 
     @property
     def options(self) -> tuple[Option, ...]:
@@ -145,7 +147,7 @@ _TEXT = (
     TaskSpec(Task.TOKEN_CLASSIFICATION, "named entities (people, places, dates, sums) in a text", (_T,), _T, Family.TEXT, "token_classification", "dslim/bert-base-NER"),
     TaskSpec(Task.SENTENCE_SIMILARITY, "how alike two texts are", (_T, _T), _T, Family.TEXT, "sentence_embedding", "sentence-transformers/all-MiniLM-L6-v2"),
     TaskSpec(Task.TEXT2TEXT_GENERATION, "rewrite a text as instructed in it", (_T,), _T, Family.TEXT, "seq2seq", "google/flan-t5-base"),
-    TaskSpec(Task.CONVERSATIONAL, "reply to what is said", (_T,), _T, Family.TEXT, "causal_lm", "Qwen/Qwen2.5-0.5B-Instruct"),
+    TaskSpec(Task.CONVERSATIONAL, "reply to what is said", (_T,), _T, Family.TEXT, "causal_lm", "Qwen/Qwen2.5-0.5B-Instruct", is_prompted=True),
     TaskSpec(Task.FILL_MASK, "fill the [MASK] in a sentence", (_T,), _T, Family.TEXT, "masked_lm", "google-bert/bert-base-uncased"),
     TaskSpec(Task.FEATURE_EXTRACTION, "embedding vector of a text", (_T,), _T, Family.TEXT, "sentence_embedding", "sentence-transformers/all-MiniLM-L6-v2"),
     TaskSpec(Task.TABLE_QUESTION_ANSWERING, "answer a question from a table (CSV)", (_T,), _T, Family.TEXT, "table_qa", "google/tapas-base-finetuned-wtq", required=(Option.QUESTION,)),
@@ -180,28 +182,28 @@ _MULTIMODAL = (
 _SPEECH = (
     TaskSpec(Task.AUTOMATIC_SPEECH_RECOGNITION, "transcribe speech", (_A,), _T, Family.SPEECH, "speech_recognition", "openai/whisper-small", optional=(Option.LANGUAGE,)),
     TaskSpec(Task.TEXT_TO_SPEECH, "read a text aloud", (_T,), _A, Family.SPEECH, "text_to_speech", "facebook/mms-tts-eng"),
-    TaskSpec(Task.TEXT_TO_AUDIO, "make music or sound from a description", (_T,), _A, Family.SPEECH, "text_to_audio", "facebook/musicgen-small"),
+    TaskSpec(Task.TEXT_TO_AUDIO, "make music or sound from a description", (_T,), _A, Family.SPEECH, "text_to_audio", "facebook/musicgen-small", is_prompted=True),
     TaskSpec(Task.AUDIO_TO_AUDIO, "clean or change a recording of speech", (_A,), _A, Family.SPEECH, "audio_to_audio", "microsoft/speecht5_vc"),
     TaskSpec(Task.AUDIO_CLASSIFICATION, "what a recording sounds like", (_A,), _T, Family.SPEECH, "audio_classification", "MIT/ast-finetuned-audioset-10-10-0.4593"),
     TaskSpec(Task.ZERO_SHOT_AUDIO_CLASSIFICATION, "sort a recording into given labels", (_A,), _T, Family.SPEECH, "zero_shot_audio", "laion/clap-htsat-unfused", required=(Option.LABELS,)),
 )
 _IMAGE_GENERATION = (
-    TaskSpec(Task.TEXT_TO_IMAGE, "draw a picture from a description", (_T,), _I, Family.IMAGE_GENERATION, "text_to_image", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
+    TaskSpec(Task.TEXT_TO_IMAGE, "draw a picture from a description", (_T,), _I, Family.IMAGE_GENERATION, "text_to_image", "stable-diffusion-v1-5/stable-diffusion-v1-5", is_prompted=True),
     TaskSpec(Task.IMAGE_TO_IMAGE, "redraw a picture as described", (_I,), _I, Family.IMAGE_GENERATION, "image_to_image", "stable-diffusion-v1-5/stable-diffusion-v1-5", required=(Option.PROMPT,)),
-    TaskSpec(Task.IMAGE_EDITING, "change a picture as told", (_T, _I), _I, Family.IMAGE_GENERATION, "image_editing", "timbrooks/instruct-pix2pix"),
+    TaskSpec(Task.IMAGE_EDITING, "change a picture as told", (_T, _I), _I, Family.IMAGE_GENERATION, "image_editing", "timbrooks/instruct-pix2pix", is_prompted=True),
     TaskSpec(Task.UNCONDITIONAL_IMAGE_GENERATION, "draw a random picture", (), _I, Family.IMAGE_GENERATION, "unconditional", "google/ddpm-cifar10-32"),
-    TaskSpec(Task.CANNY_TEXT_TO_IMAGE, "draw a picture from a description and a control image of edges", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-canny"),
-    TaskSpec(Task.DEPTH_TEXT_TO_IMAGE, "draw a picture from a description and one of depth", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-depth"),
-    TaskSpec(Task.HED_TEXT_TO_IMAGE, "draw a picture from a description and one of soft edges", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-hed"),
-    TaskSpec(Task.MLSD_TEXT_TO_IMAGE, "draw a picture from a description and one of straight lines", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-mlsd"),
-    TaskSpec(Task.NORMAL_TEXT_TO_IMAGE, "draw a picture from a description and one of surface normals", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-normal"),
-    TaskSpec(Task.OPENPOSE_TEXT_TO_IMAGE, "draw a picture from a description and one of human poses", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-openpose"),
-    TaskSpec(Task.SCRIBBLE_TEXT_TO_IMAGE, "draw a picture from a description and one of scribbled lines", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-scribble"),
-    TaskSpec(Task.SEG_TEXT_TO_IMAGE, "draw a picture from a description and one of segments", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-seg"),
+    TaskSpec(Task.CANNY_TEXT_TO_IMAGE, "draw a picture from a description and a control image of edges", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-canny", is_prompted=True),
+    TaskSpec(Task.DEPTH_TEXT_TO_IMAGE, "draw a picture from a description and one of depth", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-depth", is_prompted=True),
+    TaskSpec(Task.HED_TEXT_TO_IMAGE, "draw a picture from a description and one of soft edges", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-hed", is_prompted=True),
+    TaskSpec(Task.MLSD_TEXT_TO_IMAGE, "draw a picture from a description and one of straight lines", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-mlsd", is_prompted=True),
+    TaskSpec(Task.NORMAL_TEXT_TO_IMAGE, "draw a picture from a description and one of surface normals", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-normal", is_prompted=True),
+    TaskSpec(Task.OPENPOSE_TEXT_TO_IMAGE, "draw a picture from a description and one of human poses", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-openpose", is_prompted=True),
+    TaskSpec(Task.SCRIBBLE_TEXT_TO_IMAGE, "draw a picture from a description and one of scribbled lines", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-scribble", is_prompted=True),
+    TaskSpec(Task.SEG_TEXT_TO_IMAGE, "draw a picture from a description and one of segments", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-seg", is_prompted=True),
 )
 _VIDEO = (
     TaskSpec(Task.VIDEO_CLASSIFICATION, "what happens in a video", (_V,), _T, Family.VIDEO, "video_classification", "MCG-NJU/videomae-base-finetuned-kinetics"),
-    TaskSpec(Task.TEXT_TO_VIDEO, "make a video from a description", (_T,), _V, Family.VIDEO, "text_to_video", "ali-vilab/text-to-video-ms-1.7b"),
+    TaskSpec(Task.TEXT_TO_VIDEO, "make a video from a description", (_T,), _V, Family.VIDEO, "text_to_video", "ali-vilab/text-to-video-ms-1.7b", is_prompted=True),
     TaskSpec(Task.IMAGE_TO_VIDEO, "bring a picture to life as a video", (_I,), _V, Family.VIDEO, "image_to_video", "stabilityai/stable-video-diffusion-img2vid-xt"),
 )
 # fmt: on

@@ -1,7 +1,7 @@
 """The four stages of a request, in order: plan, choose, run, answer. The file to read first."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -9,6 +9,7 @@ from cluster.errors import HuggingGPTError, Overloaded, RunTimeout
 from cluster.messages import FromStep, Input, TaskRequest
 from cluster.metrics import Stage, count_error, observe_stage, set_runs_in_flight
 from cluster.settings import Limits
+from cluster.state import ClusterState
 from controller.events import Emit, PlanMade, Run
 from controller.graph import Dispatch, Family, run_graph
 from controller.plan import InputFile, OutputOf, Step, StepInput
@@ -28,7 +29,9 @@ class Pipeline:
         families: Mapping[str, Family],
         responder: Responder,
         limits: Limits,
+        cluster_state: Callable[[], Awaitable[ClusterState]],
     ) -> None:
+        self._cluster_state = cluster_state
         self._planner = planner
         self._selector = selector
         self._families = families
@@ -64,7 +67,7 @@ class Pipeline:
             planned = await self._planner.plan(request)
         run.plan, run.tokens_in, run.tokens_out = planned.plan, planned.tokens_in, planned.tokens_out
         with _stage(run, Stage.SELECT):
-            run.choices = await self._selector.choose(planned.plan, request)
+            run.choices = await self._selector.choose(planned.plan, request, await self._cluster_state())
 
     async def ready(self) -> None:
         """Returns when the LLM has read the planner's prompt; at once from the second time on. Raises LanguageModelError."""
@@ -84,10 +87,9 @@ class Pipeline:
         run.answer, run.answer_was_composed = answer.text, answer.was_composed
 
     def _dispatch(self, step: Step, request: Request, choice: Choice) -> Dispatch:
-        family = self._families[self._selector.family(choice.models[0])]
         inputs = tuple(_input(source, step, request) for source in step.inputs)
         return Dispatch(
-            family,
+            self._families[choice.family],
             TaskRequest(
                 run_id=request.id,
                 step_id=step.id,
@@ -96,6 +98,7 @@ class Pipeline:
                 inputs=inputs,
                 options={option.value: value for option, value in step.options.items()},
                 timeout_s=self._limits.step_timeout_s,
+                cards=choice.cards,
             ),
         )
 

@@ -48,6 +48,7 @@ _OPTION_SCHEMA: dict[Option, dict[str, Any]] = {
     Option.PROMPT: {"type": "string"},
     Option.LABELS: {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 10},
 }
+_FREE_TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"], "additionalProperties": False}
 _QUOTE = re.compile(r"[“„«「『]([^“”„«»「」『』]+)[”“»」』]|(?<!\w)\"([^\"]+)\"(?!\w)|(?<!\w)'((?:[^']|(?<=\w)'(?=\w))+)'(?!\w)")
 
 
@@ -94,7 +95,7 @@ def read_plan(text: str, tasks: Collection[Task], files: Mapping[str, Media], re
         return Plan()
     steps = [_read_step(step_id, form, tasks) for step_id, form in draft.items()]
     for step in steps:
-        for quoted in (source for source in step.inputs if isinstance(source, str)):
+        for quoted in () if TASKS[step.task].is_prompted else (source for source in step.inputs if isinstance(source, str)):
             if _folded(quoted) not in _folded(request):
                 raise PlanError(f'{step.id}: the text "{quoted[:80]}" does not stand in the request; use the output of a step instead')
     return Plan.checked(steps, files)
@@ -125,7 +126,8 @@ def _object(properties: dict[str, Any], required: list[str] | None = None) -> di
 
 def _forms(spec: TaskSpec, position: int, files: Mapping[str, Media], quoted: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The arrays that may stand for this task at this position: without and with its optional options."""
-    inputs = [_input_schema(media, position, files, quoted) for media in spec.inputs]
+    texts = [_FREE_TEXT] if spec.is_prompted else quoted
+    inputs = [_input_schema(media, position, files, texts) for media in spec.inputs]
     if not all(inputs):
         return []
     if spec.takes_many:

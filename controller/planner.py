@@ -1,7 +1,7 @@
 """Planner: prompt → draft → Plan, with one repair. Knows the task table and the LLM, no models and no Ray."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,10 +39,11 @@ class Planned:
 
 
 class Planner:
-    """Plans over `tasks`, those that some deployed model can do."""
+    """Plans over `tasks`, those that some deployed model can do; `narrower` says of some that less is deployed than the table says."""
 
-    def __init__(self, chat: ChatModel, tasks: Sequence[Task], settings: Planning) -> None:
+    def __init__(self, chat: ChatModel, tasks: Sequence[Task], settings: Planning, narrower: Mapping[Task, str] | None = None) -> None:
         self._chat = chat
+        self._narrower = narrower or {}
         self._tasks = tuple(task for task in Task if task in tasks)
         self._settings = settings
 
@@ -78,7 +79,7 @@ class Planner:
     def constant_messages(self) -> tuple[Message, ...]:
         """Instructions, task table and demonstrations; a demonstration whose tasks are not deployed is left out."""
         prompt = yaml.safe_load(PROMPT.read_text(encoding="utf-8"))
-        table = "\n".join(_row(TASKS[task]) for task in self._tasks)
+        table = "\n".join(_row(TASKS[task], self._narrower.get(task)) for task in self._tasks)
         messages: list[Message] = [{"role": "system", "content": prompt["system"].format(tasks=table).strip()}]
         for demonstration in prompt["demonstrations"]:
             if self._is_deployed(json.loads(demonstration["plan"])):
@@ -111,7 +112,7 @@ class Planner:
         return all(form[0] in self._tasks for form in plan.values() if isinstance(form, list))
 
 
-def _row(spec: TaskSpec) -> str:
+def _row(spec: TaskSpec, narrower: str | None) -> str:
     """`["translation", TEXT, LANG] translate a text -> TEXT`"""
     inputs = [media.value.upper() for media in spec.inputs]
     if spec.takes_many:
@@ -119,4 +120,4 @@ def _row(spec: TaskSpec) -> str:
     required = [_OPTION_FORMS[option] for option in spec.required]
     optional = [f"{_OPTION_FORMS[option]}?" for option in spec.optional]
     arguments = ", ".join([f'"{spec.task}"', *inputs, *required, *optional])
-    return f"[{arguments}] {spec.does} -> {spec.output.upper()}"
+    return f"[{arguments}] {narrower or spec.does} -> {spec.output.upper()}"

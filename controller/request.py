@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from cluster.chat import Message
 from cluster.language import detect_language
 from cluster.messages import ArtifactRef
-from cluster.tasks import Media
+from cluster.tasks import Media, Task
 
 LONG_TEXT_CHARACTERS = 240  # a passage of this length inside a message becomes a file, so that a plan need not copy it
 HISTORY_CHARACTERS = 200  # of each earlier message, in the planner's prompt
 HISTORY_MESSAGES = 4
 
+_MODEL_NAMED = re.compile(
+    r"(?:\b(?:use|using|model|modell|modelo|modèle|nutze|verwende|utilise|usa)|[用模型])[\s:`\"']{1,3}"
+    r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,94}\w)(?![\w/])",
+    re.IGNORECASE | re.ASCII,
+)
 # No pattern may look past the next mark of its kind: a message of quotes alone must not take quadratic time.
 _PASSAGES = (
     re.compile(r"```[^\n]*\n([^`]+)```"),
@@ -48,7 +53,8 @@ class Request:
     text: str
     files: tuple[RequestFile, ...] = ()
     history: tuple[Message, ...] = ()  # earlier turns, oldest first, without this one
-    models: Mapping[str, str] | None = None  # task → model id, where the person named one
+    models: Mapping[Task, str] | None = None  # task → model id, where the person named one for it
+    named: tuple[str, ...] = ()  # model ids that the person named, for whatever step they can do
 
     @property
     def media(self) -> dict[str, Media]:
@@ -84,6 +90,14 @@ def split_passages(text: str) -> tuple[str, tuple[str, ...]]:
         if passages:
             return shorter, tuple(passages)
     return text, ()
+
+
+def models_named(text: str) -> tuple[str, ...]:
+    """Model ids that a request tells to use: "with the model openai/whisper-small", "nutze …", "用 …". Each once.
+
+    "use input/output" names none: a model's name has a hyphen, a digit or an underscore.
+    """
+    return tuple(dict.fromkeys(name for name in _MODEL_NAMED.findall(text) if re.search(r"[-_\d]", name)))
 
 
 def artifacts_named(messages: Sequence[Message]) -> tuple[str, ...]:

@@ -1,108 +1,163 @@
-"""Which model runs a step: cards filtered by task, family and language, ranked, and put to the LLM only when several are close."""
+"""Which model runs a step: candidates that fit its language, ranked by what they are worth now, and put to the LLM only when several are close."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from cluster.catalogue import ANY_LANGUAGE, Catalogue, ModelCard
+from cluster.catalogue import ModelCard
 from cluster.chat import ChatModel, Message
-from cluster.errors import BadRequest, LanguageModelError, PlanError
+from cluster.errors import BadRequest, HuggingGPTError, LanguageModelError, ModelUnavailable, PlanError
 from cluster.language import detect_language
 from cluster.metrics import count_tokens
 from cluster.settings import LanguageModelClient, Selecting
-from cluster.tasks import Media, Option, Task
+from cluster.state import ClusterState
+from cluster.tasks import TASKS, Media, Option, Task
+from controller.candidates import Candidate, Candidates
 from controller.plan import InputFile, OutputOf, Plan, Step
 from controller.request import Request
+from controller.scoring import Score, score
 
 KEEPS_LANGUAGE = frozenset({Task.SUMMARIZATION, Task.QUESTION_ANSWERING})  # their output is in their input's language
+PICTURED = frozenset({Media.IMAGE, Media.VIDEO})  # what speaks no language
+SEVERAL_KINDS = frozenset({Task.IMAGE_TO_TEXT})  # the hub's tag for two things, reading and describing: the LLM knows which is meant
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Candidates for a step, best first: the rest are fallbacks. `reason` goes into the run's record."""
+    """Candidates for a step, best first: the rest are fallbacks. `reason` goes into the run's record.
+
+    `cards` holds those that the replicas cannot read from their own files.
+    """
 
     models: tuple[str, ...]
     reason: str
+    family: str = ""
+    cards: Mapping[str, ModelCard] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    candidate: Candidate
+    score: Score
 
 
 class Selector:
-    def __init__(
-        self, catalogue: Catalogue, families: Sequence[str], chat: ChatModel, settings: Selecting, llm: LanguageModelClient
-    ) -> None:
-        self._cards = [card for card in catalogue.cards.values() if card.family in families]
+    def __init__(self, candidates: Candidates, chat: ChatModel, settings: Selecting, llm: LanguageModelClient) -> None:
+        self._candidates = candidates
         self._chat = chat
         self._settings = settings
         self._timeout_s = llm.timeout_s
 
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """Those that at least one deployed model can do."""
-        return tuple(task for task in Task if any(task in card.tasks for card in self._cards))
-
-    def families(self, task: Task) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(card.family for card in self._cards if task in card.tasks))
-
-    def family(self, model_id: str) -> str:
-        return next(card.family for card in self._cards if card.id == model_id)
-
-    async def choose(self, plan: Plan, request: Request) -> dict[str, Choice]:
-        """Candidates by step id. Raises PlanError when no model fits a step, BadRequest when a named model cannot do it."""
-        languages = languages_of(plan, request)
-        ranked = {step.id: self._ranked(step, languages[step.id], request.models or {}) for step in plan.steps}
-        close = {step_id: self._close(cards) for step_id, cards in ranked.items()}
+    async def choose(self, plan: Plan, request: Request, cluster: ClusterState) -> dict[str, Choice]:
+        """By step id. Raises PlanError when no model fits a step, BadRequest when a named model cannot do it."""
+        named = await self._named(plan, request)
+        open_tasks = dict.fromkeys(step.task for step in plan.steps if step.id not in named)
+        found = await self._candidates.for_tasks(open_tasks)
+        spoken = languages_of(plan, request)
+        ranked = {
+            step.id: self._ranked([named[step.id]] if step.id in named else _fitting(step, found[step.task], spoken[step.id]), cluster)
+            for step in plan.steps
+        }
+        close = {step.id: self._close(ranked[step.id], step.task) for step in plan.steps}
         open_steps = [step for step in plan.steps if len(close[step.id]) > 1]
         picks = await self._asked(open_steps, close, request) if open_steps else {}
-        return {step_id: _choice(cards, close[step_id], picks.get(step_id)) for step_id, cards in ranked.items()}
+        choices = await asyncio.gather(*(self._choice(step, ranked[step.id], picks.get(step.id), step.id in named) for step in plan.steps))
+        return {step.id: choice for step, choice in zip(plan.steps, choices, strict=True)}
 
-    def _ranked(self, step: Step, language: str | None, named: Mapping[str, str]) -> list[ModelCard]:
-        cards = [card for card in self._cards if step.task in card.tasks]
-        if wanted := named.get(step.task):
-            if not (cards := [card for card in cards if card.id == wanted]):
-                raise BadRequest(f"the model {wanted} is not deployed for {step.task}")
-            return cards
-        if not (fitting := [card for card in cards if card.speaks(language)]):
-            raise PlanError(f"no deployed model does {step.task} in the language {language!r}")
-        if language is None:  # nobody knows yet what a recording speaks: a model of one language would write nonsense
-            fitting = [card for card in fitting if ANY_LANGUAGE in card.languages] or fitting
-        family = max(fitting, key=lambda card: card.quality).family  # a step's candidates live in one deployment
-        return sorted((c for c in fitting if c.family == family), key=lambda c: (-c.quality, c.memory_bytes, c.id))
+    async def _named(self, plan: Plan, request: Request) -> dict[str, Candidate]:
+        """The candidate of each step whose model the person, or else the configuration, has named."""
+        wanted = {**self._settings.models, **(request.models or {})}
+        chosen = {step.id: await self._candidates.named(wanted[step.task]) for step in plan.steps if step.task in wanted}
+        for step in plan.steps:
+            if step.id in chosen and step.task not in chosen[step.id].tasks:
+                raise BadRequest(f"the model {chosen[step.id].id} does not do {step.task}")
+        for model_id in request.named:
+            candidate = await self._candidates.named(model_id)
+            steps = [step.id for step in plan.steps if step.task in candidate.tasks]
+            if plan.steps and not steps:
+                raise BadRequest(f"the model {model_id} does {', '.join(candidate.tasks)}, and the plan for this request has no such step")
+            chosen.update(dict.fromkeys(steps, candidate))
+        return chosen
 
-    def _close(self, ranked: list[ModelCard]) -> list[ModelCard]:
-        best = ranked[0].quality
-        return [card for card in ranked if best - card.quality <= self._settings.margin][: self._settings.max_candidates]
+    def _ranked(self, fitting: Sequence[Candidate], cluster: ClusterState) -> list[Ranked]:
+        """Best first, all in the family of the best: a step's candidates live in one deployment. Models set aside come last."""
+        views = {each.id: cluster.view(each.id) for each in fitting}
+        weight = self._settings.delay_weight
+        every = [Ranked(each, score(each.quality, each.size_bytes, views[each.id], weight, each.must_be_fetched)) for each in fitting]
+        every.sort(key=lambda one: (views[one.candidate.id].is_set_aside, -one.score.total, one.candidate.size_bytes, one.candidate.id))
+        return [one for one in every if one.candidate.family == every[0].candidate.family]
 
-    async def _asked(self, steps: list[Step], close: Mapping[str, list[ModelCard]], request: Request) -> dict[str, str]:
-        """The LLM's picks by step id, decoded from a closed enum; none when it fails, so that the ranking decides."""
-        lines = [f"{step.id} {step.task}:" + "".join(f"\n- {c.id}: {c.description}" for c in close[step.id]) for step in steps]
+    def _close(self, ranked: Sequence[Ranked], task: Task) -> list[Ranked]:
+        """Those that the LLM may choose among. Where a task's models differ in what they do, the best of each kind are close."""
+        best = ranked[0].score.total
+        close = [one for one in ranked if best - one.score.total <= self._settings.margin]
+        if task in SEVERAL_KINDS:
+            of_each_kind = {one.candidate.runner: one for one in reversed(ranked)}.values()
+            close = [*of_each_kind, *(one for one in close if one not in of_each_kind)]
+        return sorted(close[: self._settings.max_candidates], key=ranked.index)
+
+    async def _asked(self, steps: list[Step], close: Mapping[str, list[Ranked]], request: Request) -> dict[str, str]:
+        """The LLM's picks by step id, decoded from a closed enum in one call; none when it fails, so that the ranking decides."""
+        choices = {step.id: {one.candidate.id: one.candidate.description for one in close[step.id]} for step in steps}
+        lines = [f"{step.id} {step.task}:" + "".join(f"\n- {m}: {text}" for m, text in choices[step.id].items()) for step in steps]
         messages: list[Message] = [
             {"role": "system", "content": "Choose the model that serves each step of the request best. Reply with JSON."},
             {"role": "user", "content": "\n".join([*lines, f"Request: {request.text[:500]}"])},
         ]
         schema = {
             "type": "object",
-            "properties": {step.id: {"enum": [card.id for card in close[step.id]]} for step in steps},
-            "required": [step.id for step in steps],
+            "properties": {step_id: {"enum": list(models)} for step_id, models in choices.items()},
+            "required": list(choices),
             "additionalProperties": False,
         }
         try:
             reply = await self._chat.reply(messages, max_tokens=60 * len(steps), timeout_s=self._timeout_s, schema=schema)
             count_tokens(reply.tokens_in, reply.tokens_out)
-            return {str(step_id): str(model) for step_id, model in json.loads(reply.text).items()}
+            picked = json.loads(reply.text).items()
+            return {step_id: model for step_id, model in picked if isinstance(model, str) and model in choices.get(step_id, ())}
         except (LanguageModelError, json.JSONDecodeError, AttributeError):
             return {}
 
+    async def _choice(self, step: Step, ranked: list[Ranked], pick: str | None, is_named: bool) -> Choice:
+        """The best that can be had, with up to `max_fallbacks` behind it; what cannot be had is left out, with the reason."""
+        order = sorted(ranked, key=lambda one: one.candidate.id != pick)
+        cards: dict[str, ModelCard] = {}
+        refused: list[str] = []
+        for one in order:
+            if len(cards) > self._settings.max_fallbacks:
+                break
+            try:
+                cards[one.candidate.id] = await self._candidates.pinned(one.candidate, step.task)
+            except HuggingGPTError as exc:
+                refused.append(exc.message)
+        if not cards:
+            raise ModelUnavailable(f"no model for {step.task} can be had: {'; '.join(refused[:3])}")
+        first = next(one for one in order if one.candidate.id in cards)
+        reason = "; ".join([_reason(first, len(ranked), pick, is_named), *refused])
+        hub_cards = {model: card for model, card in cards.items() if not self._candidates.is_own(model)}
+        return Choice(tuple(cards), reason, first.candidate.family, hub_cards)
 
-def languages_of(plan: Plan, request: Request) -> dict[str, str | None]:
-    """For each step the language its model must speak; None where only the running step can tell."""
+
+@dataclass(frozen=True, slots=True)
+class Languages:
+    """ISO 639-1: of what a step reads, and the one its model must speak. None where only the running step can tell."""
+
+    read: str | None
+    needed: str | None
+
+
+def languages_of(plan: Plan, request: Request) -> dict[str, Languages]:
+    """By step id."""
     spoken: dict[str, str | None] = {}  # language of each step's text output
-    needed: dict[str, str | None] = {}
+    languages: dict[str, Languages] = {}
     for step in plan.steps:
         read = next((_language_of(source, request, spoken) for source in step.inputs), None)
         given = step.options.get(Option.LANGUAGE)
         language = given if isinstance(given, str) else None
-        needed[step.id] = language or read
+        languages[step.id] = Languages(read, language or read)
         spoken[step.id] = language or (read if step.task in KEEPS_LANGUAGE else None)
-    return needed
+    return languages
 
 
 def _language_of(source: str | InputFile | OutputOf, request: Request, spoken: Mapping[str, str | None]) -> str | None:
@@ -116,11 +171,23 @@ def _language_of(source: str | InputFile | OutputOf, request: Request, spoken: M
             return spoken[step_id]
 
 
-def _choice(ranked: list[ModelCard], close: list[ModelCard], pick: str | None) -> Choice:
-    models = [card.id for card in ranked]
-    if pick in {card.id for card in close}:
-        models.sort(key=lambda model: model != pick)
-        return Choice(tuple(models), f"the language model chose among {len(close)}")
-    if len(ranked) == 1:
-        return Choice(tuple(models), "the only fitting model")
-    return Choice(tuple(models), f"best of {len(ranked)} by quality")
+def _fitting(step: Step, candidates: Sequence[Candidate], language: Languages) -> list[Candidate]:
+    """Raises PlanError when no candidate speaks the step's language."""
+    if step.task is Task.TRANSLATION:
+        fitting = [each for each in candidates if each.translates(language.read, language.needed)]
+    else:
+        fitting = [each for each in candidates if each.speaks(language.needed)]
+    if not fitting:
+        raise PlanError(f"no deployed model does {step.task} in the language {language.needed!r}")
+    if language.needed is None and not PICTURED & set(TASKS[step.task].inputs):
+        # nobody knows yet what a recording speaks: a model of one language would write nonsense
+        return [each for each in fitting if each.is_multilingual] or fitting
+    return fitting
+
+
+def _reason(first: Ranked, among: int, pick: str | None, is_named: bool) -> str:
+    if is_named:
+        return "named in the request or the configuration"
+    if first.candidate.id == pick:
+        return f"the language model chose it among the best of {among}; {first.score}"
+    return f"the only fitting model; {first.score}" if among == 1 else f"the best of {among}; {first.score}"
