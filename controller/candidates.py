@@ -5,10 +5,11 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from cluster.catalogue import ANY_LANGUAGE, Catalogue, ModelCard
 from cluster.errors import HuggingGPTError
-from cluster.hub import Hub, HubModel
+from cluster.hub import HubModel
 from cluster.settings import FamilySettings, HubSettings
 from cluster.tasks import TASKS, Task
 from controller.scoring import hub_quality
@@ -51,10 +52,18 @@ class Candidate:
         return self.speaks(source) and self.speaks(target)
 
 
+class HubLookup(Protocol):
+    """What is asked of cluster.hub.Hub."""
+
+    async def search(self, task: Task, limit: int, language: str | None = None) -> list[HubModel]: ...
+
+    async def card(self, model_id: str, task: Task | None = None) -> ModelCard: ...
+
+
 class Candidates:
     """`hub` is None where the configuration keeps to the cluster's own cards."""
 
-    def __init__(self, catalogue: Catalogue, families: Mapping[str, FamilySettings], hub: Hub | None, settings: HubSettings) -> None:
+    def __init__(self, catalogue: Catalogue, families: Mapping[str, FamilySettings], hub: HubLookup | None, settings: HubSettings) -> None:
         self._cards = {card.id: card for card in catalogue.cards.values() if card.family in families}
         self._families = families
         self._hub = hub

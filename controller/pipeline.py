@@ -24,6 +24,7 @@ class Pipeline:
 
     def __init__(
         self,
+        *,
         planner: Planner,
         selector: Selector,
         families: Mapping[str, Family],

@@ -1,4 +1,4 @@
-"""Which model runs a step: candidates that fit its language, ranked by what they are worth now, and put to the LLM only when several are close."""
+"""Which model runs a step: candidates that speak its language, ranked by what they are worth now; the LLM decides among close ones."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from cluster.errors import BadRequest, HuggingGPTError, LanguageModelError, Mode
 from cluster.language import detect_language
 from cluster.metrics import count_tokens
 from cluster.settings import LanguageModelClient, Selecting
-from cluster.state import ClusterState
+from cluster.state import ClusterState, ModelView
 from cluster.tasks import TASKS, Media, Option, Task
 from controller.candidates import Candidate, Candidates
 from controller.plan import InputFile, OutputOf, Plan, Step
@@ -40,6 +40,7 @@ class Choice:
 class Ranked:
     candidate: Candidate
     score: Score
+    is_set_aside: bool  # it kept failing on every replica that tried it
 
 
 class Selector:
@@ -82,16 +83,18 @@ class Selector:
 
     def _ranked(self, fitting: Sequence[Candidate], cluster: ClusterState) -> list[Ranked]:
         """Best first, all in the family of the best: a step's candidates live in one deployment. Models set aside come last."""
-        views = {each.id: cluster.view(each.id) for each in fitting}
-        weight = self._settings.delay_weight
-        every = [Ranked(each, score(each.quality, each.size_bytes, views[each.id], weight, each.must_be_fetched)) for each in fitting]
-        every.sort(key=lambda one: (views[one.candidate.id].is_set_aside, -one.score.total, one.candidate.size_bytes, one.candidate.id))
+        every = [self._weighed(each, cluster.view(each.id)) for each in fitting]
+        every.sort(key=lambda one: (one.is_set_aside, -one.score.total, one.candidate.size_bytes, one.candidate.id))
         return [one for one in every if one.candidate.family == every[0].candidate.family]
+
+    def _weighed(self, candidate: Candidate, view: ModelView) -> Ranked:
+        weight, fetch = self._settings.delay_weight, candidate.must_be_fetched
+        return Ranked(candidate, score(candidate.quality, candidate.size_bytes, view, weight, fetch), view.is_set_aside)
 
     def _close(self, ranked: Sequence[Ranked], task: Task) -> list[Ranked]:
         """Those that the LLM may choose among. Where a task's models differ in what they do, the best of each kind are close."""
         best = ranked[0].score.total
-        close = [one for one in ranked if best - one.score.total <= self._settings.margin]
+        close = [one for one in ranked if not one.is_set_aside and best - one.score.total <= self._settings.margin]
         if task in SEVERAL_KINDS:
             of_each_kind = {one.candidate.runner: one for one in reversed(ranked)}.values()
             close = [*of_each_kind, *(one for one in close if one not in of_each_kind)]

@@ -15,7 +15,7 @@ from controller.plan import InputFile, OutputOf, Plan, Step
 from controller.plan_language import UnservedTask, plan_schema, read_plan, write_plan
 
 ALL = tuple(Task)
-FILES = {"f1": Media.TEXT, "f2": Media.IMAGE, "f3": Media.AUDIO}
+FILES = {"f1": Media.TEXT, "f2": Media.IMAGE, "f3": Media.AUDIO, "f4": Media.VIDEO}
 QUOTED = "say hello, I lost my keys, a cat, quoted «words»"  # the request that the quotations stand in
 SPEECH = {"kind": "tasks", "s1": ["translation", "f1", "zh"], "s2": ["summarization", "s1"], "s3": ["text-to-speech", "s2"]}
 
@@ -35,6 +35,12 @@ def test_a_text_is_one_that_the_request_quotes() -> None:
     assert Draft202012Validator(plan_schema(ALL, {}, 4, "Say hello aloud.")).is_valid(said)
 
 
+def test_an_instruction_may_be_worded_by_the_planner_also_beside_files() -> None:
+    edited = {"kind": "tasks", "s1": ["image-editing", {"text": "make the sky red"}, "f2"]}
+    assert allows(edited)
+    assert read_plan(json.dumps(edited), ALL, FILES, "Could the sky be red?").step("s1").inputs == ("make the sky red", InputFile("f2"))
+
+
 def test_the_schema_is_one() -> None:
     Draft202012Validator.check_schema(plan_schema(ALL, FILES, 3))
 
@@ -49,7 +55,7 @@ def test_the_schema_is_one() -> None:
         {"kind": "tasks", "s1": ["automatic-speech-recognition", "f3"], "s2": ["text-classification", "s1"]},
         {"kind": "tasks", "s1": ["sentence-similarity", "f1", {"text": "hello"}]},
         {"kind": "tasks", "s1": ["zero-shot-classification", {"text": "I lost my keys"}, ["sports", "misfortune"]]},
-        {"kind": "cannot", "task": "text-to-video"},
+        {"kind": "cannot", "task": "web-search"},
     ],
 )
 def test_the_schema_allows_what_can_be_read(draft: dict[str, Any]) -> None:
@@ -71,7 +77,7 @@ def test_the_schema_allows_what_can_be_read(draft: dict[str, Any]) -> None:
         ({"kind": "tasks", "s1": ["translation", "f1", "klingon"]}, "an unknown language"),
         ({"kind": "tasks", "s1": ["translation", "zh"]}, "a missing input"),
         ({"kind": "tasks", "s1": ["sentence-similarity", "f1"]}, "half of two inputs"),
-        ({"kind": "tasks", "s1": ["text-to-video", {"text": "a cat"}]}, "an unknown task"),
+        ({"kind": "tasks", "s1": ["text-to-3d", {"text": "a cat"}]}, "an unknown task"),
         ({"kind": "tasks", "s1": ["summarization", "f1", "en", "more"]}, "too many options"),
         ({"kind": "tasks"} | {f"s{n}": ["summarization", "f1"] for n in range(1, 6)}, "more steps than the limit"),
         ({"kind": "cannot", "task": "summarization"}, "declining what is deployed"),
@@ -130,7 +136,7 @@ def test_a_task_that_nobody_serves_is_said_with_those_that_are() -> None:
         ('{"s1": "translation"}', "s1: a step is"),
         ('{"s1": []}', "s1: a step is"),
         ('{"s1": [["translation"], "f1"]}', "s1: a step is"),
-        ('{"s1": ["text-to-image", {"text": "a cat"}]}', "s1: a step is .*one of these tasks"),
+        ('{"s1": ["text-to-3d", {"text": "a cat"}]}', "s1: a step is .*one of these tasks"),
         ('{"s1": ["translation", 7, "zh"]}', "s1: an input is"),
         ('{"s1": ["translation", {"text": "  "}, "zh"]}', "s1: an input is"),
         ('{"s1": ["translation", "the speech", "zh"]}', 's1: an input is .*"the speech"'),
