@@ -1,8 +1,8 @@
 """Model cards: what each model is, where its bytes come from, what it can do. Read from YAML; decides nothing."""
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Self
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import (
@@ -10,22 +10,29 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from cluster.errors import HuggingGPTError, NotFound
-from cluster.tasks import Task
+from cluster.tasks import TASKS, Task
 
 BUILT_IN = Path(__file__).with_name("models.yaml")
 ANY_LANGUAGE = "*"
 
 # Formats that are read as data. Everything else is refused: a pickle or a module runs code when it is loaded.
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".gguf", ".onnx", ".pth"})  # loaders open .pth with weights_only=True
-PLAIN_SUFFIXES = frozenset({"", ".json", ".txt", ".md", ".cfg", ".model", ".vocab"})  # "" and .cfg: spaCy's msgpack and settings
+# "" and .cfg: spaCy's msgpack and settings. .spm, .codes: sentencepiece and fastBPE. .jinja: chat templates, rendered in a sandbox.
+PLAIN_SUFFIXES = frozenset({"", ".json", ".txt", ".md", ".cfg", ".model", ".vocab", ".spm", ".codes", ".jinja"})
 PLAIN_BINARIES = frozenset({"model.bin", "lookups.bin"})  # CTranslate2, spaCy; any other .bin may be a pickle
 
+MEMORY_PER_WEIGHT = 1.2  # bytes in memory per byte of the weights' files: activations and what the library keeps beside them
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+GitBlob = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]  # sha1 of "blob <size>\0" and the content
+HubId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")]  # "org/name"
+Commit = Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
 
 
 class _Frozen(BaseModel):
@@ -43,18 +50,46 @@ class WheelMember(_Frozen):
 class ModelFile(_Frozen):
     """One file of a model: its path inside the model's folder and what it must hash to.
 
+    Exactly one hash pins it: `sha256`, or `git_blob` for a small file of the hub, whose sha256 the hub does not tell.
     `wheels` are the pieces that, joined in order, give the file (source `pypi:`).
-    `local` is a path on this machine (source `local:`). With `hub_path` the file's name on the hub differs from `path`;
-    `on_hub` is False for a file that the hub's repository does not have.
+    `local` is a path on this machine (source `local:`). With `hub_path` the file's name on the hub differs from `path`; with `hub_id`
+    and `hub_revision` it lies in another repository than the card's; `on_hub` is False for a file that no repository of the hub has.
     """
 
     path: str
-    sha256: Sha256
+    sha256: Sha256 | None = None
+    git_blob: GitBlob | None = None
     size_bytes: int = Field(ge=0)
     wheels: tuple[WheelMember, ...] = ()
     local: Path | None = None
     hub_path: str | None = None
+    hub_id: HubId | None = None
+    hub_revision: Commit | None = None
     on_hub: bool = True
+
+    @property
+    def digest(self) -> str:
+        """The pinned hash, of whichever kind."""
+        return self.sha256 or self.git_blob or ""
+
+    @property
+    def is_weights(self) -> bool:
+        return _is_weights(PurePosixPath(self.path))
+
+    @model_validator(mode="after")
+    def _is_pinned_once(self) -> Self:
+        if (self.sha256 is None) == (self.git_blob is None):
+            raise ValueError(f"{self.path} needs a sha256 or a git_blob, and not both")
+        if self.wheels and self.sha256 is None:
+            raise ValueError(f"{self.path} comes in wheels, so that it needs a sha256")
+        if (self.hub_id is None) != (self.hub_revision is None):
+            raise ValueError(f"{self.path} needs both hub_id and hub_revision, or neither")
+        return self
+
+    @field_validator("local")
+    @classmethod
+    def _starts_at_the_catalogue(cls, local: Path | None, info: ValidationInfo) -> Path | None:
+        return _anchored(local, info)
 
     @field_validator("path")
     @classmethod
@@ -72,33 +107,49 @@ class ModelFile(_Frozen):
 
 
 class ModelCard(_Frozen):
-    """A model is its hub id, revision and file hashes; where the bytes come from is a detail."""
+    """A model is its hub id, revision and file hashes; where the bytes come from is a detail.
 
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")  # "org/name"
-    revision: str | None = Field(
-        default=None, pattern=r"^[A-Za-z0-9]+$"
-    )  # commit of the hub repository; None for a model that the hub does not have
+    What an entry leaves out: `family` and `loader` are those of its first task in the task table, `memory_bytes` is 1.2 times the weights.
+    With `local` the model is a folder of this machine, used where it lies and not hashed: whoever brings a folder answers for it.
+    On a cluster the folder must have the same path on every node that runs the family.
+    """
+
+    id: HubId
+    revision: Commit | None = None  # commit of the hub repository; None for a model that the hub does not have
     family: str  # the Serve deployment that runs it
     loader: str  # key of deployments.registry.LOADERS
     tasks: tuple[Task, ...] = ()
     languages: tuple[str, ...] = (ANY_LANGUAGE,)  # ISO 639-1 of what it reads or speaks
-    licence: str
-    origin: str  # who made the weights, and where they were published
+    licence: str = "unknown"
+    origin: str = ""  # who made the weights, and where they were published
     memory_bytes: int = Field(gt=0)
-    quality: float = Field(ge=0, le=1)  # a curator's rank among the cards of the same task
-    description: str
+    quality: float = Field(default=0.5, ge=0, le=1)  # a rank among the cards of the same task
+    description: str = ""
     does: Mapping[Task, str] = Field(default_factory=dict)  # for the planner's prompt, where it is less than the task table says
     files: tuple[ModelFile, ...] = ()
+    local: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fills_in(cls, entry: Any, info: ValidationInfo) -> Any:
+        return _completed(entry, info) if isinstance(entry, Mapping) else entry
 
     @model_validator(mode="after")
     def _no_two_files_share_a_path(self) -> Self:
         if len({file.path for file in self.files}) < len(self.files):
             raise ValueError(f"two files of {self.id} share a path")
+        if self.files and self.local:
+            raise ValueError(f"{self.id} has files and a local folder; it can have one of them")
         return self
 
     @property
+    def has_files(self) -> bool:
+        """False for a model whose data ship inside a dependency."""
+        return bool(self.files or self.local)
+
+    @property
     def size_bytes(self) -> int:
-        """What the files take on disk; 0 for a model whose data ship inside a dependency."""
+        """What the model store keeps of it on disk."""
         return sum(file.size_bytes for file in self.files)
 
     def speaks(self, language: str | None) -> bool:
@@ -120,7 +171,7 @@ class Catalogue:
         for path in paths:
             try:
                 entries = yaml.safe_load(path.read_text()) or []
-                cards += [_anchored(ModelCard.model_validate(entry), path.parent) for entry in entries]
+                cards += [ModelCard.model_validate(entry, context={"folder": path.parent}) for entry in entries]
             except (OSError, yaml.YAMLError, ValidationError) as exc:
                 raise HuggingGPTError(f"{path}: {exc}") from exc
         return cls(tuple(cards))
@@ -135,7 +186,35 @@ class Catalogue:
         return [card for card in self.cards.values() if task in card.tasks]
 
 
-def _anchored(card: ModelCard, folder: Path) -> ModelCard:
-    """A card whose relative local paths start at the folder of its YAML file."""
-    files = tuple(f.model_copy(update={"local": folder / f.local}) if f.local else f for f in card.files)
-    return card.model_copy(update={"files": files})
+def _anchored(local: Path | None, info: ValidationInfo) -> Path | None:
+    """A relative path of a card starts at the folder of its YAML file."""
+    if local is None or not info.context:
+        return local
+    return Path(info.context["folder"], local.expanduser())
+
+
+def _completed(entry: Mapping[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    """The entry with its defaults. What is wrong in it is left for the fields to complain about."""
+    full = dict(entry)
+    spec = next((spec for spec in TASKS.values() if spec.task in list(full.get("tasks") or [])[:1]), None)
+    if spec is not None:
+        full.setdefault("family", spec.family.value)
+        full.setdefault("loader", spec.runner)
+    if full.get("local") is not None:
+        full["local"] = _anchored(Path(full["local"]), info)
+        if not full["local"].is_dir():
+            raise ValueError(f"{full['local']} is not a folder")
+    if weights_bytes := _weights_bytes(full):
+        full.setdefault("memory_bytes", round(MEMORY_PER_WEIGHT * weights_bytes))
+    return full
+
+
+def _weights_bytes(entry: Mapping[str, Any]) -> int:
+    if (folder := entry.get("local")) is not None:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and _is_weights(path))
+    files = [file if isinstance(file, ModelFile) else ModelFile.model_validate(file) for file in entry.get("files") or ()]
+    return sum(file.size_bytes for file in files if file.is_weights)
+
+
+def _is_weights(path: PurePath) -> bool:
+    return path.suffix.lower() in WEIGHT_SUFFIXES or path.name in PLAIN_BINARIES

@@ -83,7 +83,7 @@ class LlamaServer:
         folder = ModelStore(settings.models).ensure(card)
         self._server = _start(str(folder / _gguf(card.files)), settings)
         self._client = httpx.AsyncClient(base_url=self._server.listening_address, timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S))
-        self._kept = f"{card.files[0].sha256[:16]}.slot"
+        self._kept = f"{card.files[0].digest[:16]}.slot"
         self._restore_prompt()
         logger.info("llama.cpp serves", extra={"model": card.id})
 

@@ -71,7 +71,7 @@ class FamilyReplica:
             return LanguageExpert(OpenAIChat.from_settings(llm), llm.timeout_s)
         if card.loader not in LOADERS:
             raise ModelError(f"the card {card.id} names the loader {card.loader}, which is none of {', '.join(LOADERS)}")
-        folder = self._store.ensure(card) if card.files else None
+        folder = self._store.ensure(card) if card.has_files else None
         try:
             return LOADERS[card.loader](card, folder)
         except (OSError, RuntimeError, ValueError, ImportError) as exc:

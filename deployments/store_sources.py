@@ -1,11 +1,10 @@
 """Where a model file's bytes come from: a local path or the hub here, wheels in store_wheels. Knows nothing of final folders.
 
-A source hands over a file only whole, checked against its pinned size and sha256, and fsynced.
+A source hands over a file only whole, checked against its pinned size and hash, and fsynced.
 """
 
 import hashlib
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import StringIO
@@ -15,7 +14,6 @@ from typing import BinaryIO, Protocol
 import httpx2
 from huggingface_hub import (
     constants,
-    get_session,
     hf_hub_download,
     try_to_load_from_cache,
 )
@@ -24,11 +22,9 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from cluster.catalogue import ModelCard, ModelFile
 from cluster.errors import ModelCorrupt
+from cluster.hub_line import HUB_TOKEN_ENV, HubSilent, first_line, require_reachable
 
 CHUNK_BYTES = 1 << 20
-HUB_CONNECT_TIMEOUT_S = 2.0
-# A hub that did not answer is asked again only after this long: huggingface_hub itself retries for 23 s per file.
-HUB_REST_S = 300.0
 
 Tell = Callable[[int], None]  # bytes of this file that are there
 
@@ -67,73 +63,87 @@ class LocalSource:
 
 
 class HubSource:
-    """Downloads from the hub at the card's revision, or copies from the hub library's own cache on this machine."""
+    """Downloads from the hub at the pinned revision, or copies from the hub library's own cache on this machine."""
 
-    def __init__(self, endpoint: str | None = None) -> None:
-        self._endpoint = endpoint or constants.ENDPOINT
+    def __init__(self, endpoint: str | None = None, token_env: str = HUB_TOKEN_ENV) -> None:
+        self._endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+        self._token_env = token_env
 
     def fetch(self, wanted: Wanted) -> None:
-        card, name = wanted.card, wanted.file.hub_path or wanted.file.path
-        if card.revision is None or not wanted.file.on_hub:
+        card, file = wanted.card, wanted.file
+        revision = file.hub_revision or card.revision
+        if revision is None or not file.on_hub:
             raise SourceFailed("the hub does not have this file")
-        cached = try_to_load_from_cache(card.id, name, revision=card.revision)
+        place = _Place(file.hub_id or card.id, file.hub_path or file.path, revision)
+        cached = try_to_load_from_cache(place.repository, place.path, revision=place.revision)
         if isinstance(cached, str):
             copy_checked(Path(cached), wanted)
             return
         if constants.is_offline_mode():
             raise SourceFailed("HF_HUB_OFFLINE is set and the hub library's cache lacks the file")
-        require_reachable(self._endpoint)
-        keep_checked(self._download(name, wanted), digest_of, wanted)
+        try:
+            require_reachable(self._endpoint)
+        except HubSilent as exc:
+            raise SourceFailed(str(exc)) from exc
+        keep_checked(self._download(place, wanted), lambda path: digest_of(path, file), wanted)
 
-    def _download(self, name: str, wanted: Wanted) -> Path:
+    def _download(self, place: "_Place", wanted: Wanted) -> Path:
         """`local_dir` keeps an unfinished file there, so that the next pull asks only for the rest."""
         try:
             path = hf_hub_download(
-                wanted.card.id,
-                name,
-                revision=wanted.card.revision,
-                local_dir=wanted.staging / "hub",
+                place.repository,
+                place.path,
+                revision=place.revision,
+                local_dir=wanted.staging / "hub" / place.repository.replace("/", "--"),
                 endpoint=self._endpoint,
+                token=os.environ.get(self._token_env) or None,
                 tqdm_class=_meter(wanted.tell),
             )
         except (HfHubHTTPError, EntryNotFoundError, httpx2.HTTPError, OSError) as exc:
-            raise SourceFailed(_first_line(exc)) from exc
+            raise SourceFailed(first_line(exc)) from exc
         return Path(path)
 
 
-_asleep_until_s: dict[str, float] = {}  # per process and hub endpoint, on the monotonic clock
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a file lies on the hub."""
 
-
-def require_reachable(endpoint: str) -> None:
-    """Asks the hub for any answer within 2 s. Raises SourceFailed; a silent hub is not asked again for five minutes."""
-    if time.monotonic() < _asleep_until_s.get(endpoint, 0.0):
-        raise SourceFailed(f"{endpoint} did not answer a moment ago")
-    try:
-        get_session().head(endpoint, timeout=HUB_CONNECT_TIMEOUT_S)
-    except (httpx2.HTTPError, OSError) as exc:
-        _asleep_until_s[endpoint] = time.monotonic() + HUB_REST_S
-        raise SourceFailed(f"{endpoint} does not answer ({_first_line(exc)})") from exc
+    repository: str
+    path: str
+    revision: str
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What a file's bytes come to."""
+    """What a file's bytes come to: the hash that its card pins it by, sha256 or git's."""
 
-    sha256: str
+    hash: str
     size_bytes: int
 
 
-def digest_of(path: Path) -> Digest:
+def digest_of(path: Path, file: ModelFile) -> Digest:
+    size_bytes = path.stat().st_size
+    hasher = hasher_of(file, size_bytes)
     with path.open("rb") as stream:
-        return Digest(hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
+        while chunk := stream.read(CHUNK_BYTES):
+            hasher.update(chunk)
+    return Digest(hasher.hexdigest(), size_bytes)
+
+
+def hasher_of(file: ModelFile, size_bytes: int) -> "hashlib._Hash":
+    """sha256, or git's: the sha1 of a header that holds the size, and the content. That sha1 is the hub's own name of the file."""
+    if file.sha256 is not None:
+        return hashlib.sha256()
+    return hashlib.sha1(b"blob %d\0" % size_bytes, usedforsecurity=False)
 
 
 def check_digest(got: Digest, card: ModelCard, file: ModelFile) -> None:
     """Raises ModelCorrupt, naming the file and both values."""
     if got.size_bytes != file.size_bytes:
         raise ModelCorrupt(f"{file.path} of {card.id} has {got.size_bytes} bytes; its card says {file.size_bytes}")
-    if got.sha256 != file.sha256:
-        raise ModelCorrupt(f"{file.path} of {card.id} has sha256 {got.sha256}; its card says {file.sha256}")
+    if got.hash != file.digest:
+        kind = "sha256" if file.sha256 is not None else "git hash"
+        raise ModelCorrupt(f"{file.path} of {card.id} has {kind} {got.hash}; its card says {file.digest}")
 
 
 def keep_checked(part: Path, measure: Callable[[Path], Digest], wanted: Wanted) -> None:
@@ -151,19 +161,19 @@ def copy_checked(source: Path, wanted: Wanted) -> None:
     """Copies and hashes in one pass. Raises SourceFailed when the source cannot be read."""
     try:
         with source.open("rb") as stream, wanted.part.open("wb") as part:
-            digest = copy_hashed(stream, part, wanted.tell)
+            digest = copy_hashed(stream, part, wanted)
     except OSError as exc:
         raise SourceFailed(f"{source} cannot be copied ({exc.strerror})") from exc
     keep_checked(wanted.part, lambda _: digest, wanted)
 
 
-def copy_hashed(source: BinaryIO, sink: BinaryIO, tell: Tell) -> Digest:
-    hasher, size_bytes = hashlib.sha256(), 0
+def copy_hashed(source: BinaryIO, sink: BinaryIO, wanted: Wanted) -> Digest:
+    hasher, size_bytes = hasher_of(wanted.file, wanted.file.size_bytes), 0
     while chunk := source.read(CHUNK_BYTES):
         sink.write(chunk)
         hasher.update(chunk)
         size_bytes += len(chunk)
-        tell(size_bytes)
+        wanted.tell(size_bytes)
     return Digest(hasher.hexdigest(), size_bytes)
 
 
@@ -190,8 +200,3 @@ def _meter(tell: Tell) -> "type[tqdm]":
             return shown
 
     return Meter
-
-
-def _first_line(exc: Exception) -> str:
-    lines = [line for line in str(exc).splitlines() if line.strip()]
-    return lines[0] if lines else type(exc).__name__

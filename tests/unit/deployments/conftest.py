@@ -28,6 +28,6 @@ def expert() -> Callable[[str], Model]:
         card = next((card for card in catalogue.cards.values() if card.loader == loader), None)
         if card is None:
             pytest.fail(f"no model card has the loader {loader}")
-        return LOADERS[loader](card, store.ensure(card) if card.files else None)
+        return LOADERS[loader](card, store.ensure(card) if card.has_files else None)
 
     return load
