@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, File, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.requests import Request as HttpRequest
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
@@ -42,9 +42,8 @@ async def _refused(_request: HttpRequest, exc: HuggingGPTError) -> JSONResponse:
 
 @door.exception_handler(RequestValidationError)
 async def _unreadable(request: HttpRequest, exc: RequestValidationError) -> JSONResponse:
-    first = max(exc.errors(), key=lambda error: len(error["loc"]))  # a union's errors: the branch that came furthest
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
-    return await _refused(request, BadRequest(f"the request cannot be read: {place + ': ' if place else ''}{first['msg']}"))
+    wrong = openai_schema.unreadable(exc.errors(), exc.body)
+    return await _refused(request, BadRequest(f"the request cannot be read: {wrong}"))
 
 
 @door.exception_handler(HTTPException)
@@ -133,7 +132,7 @@ class Ingress:
         log_to_stderr()
         self._settings = settings
         self._artifacts = ArtifactStore(settings.artifacts)
-        self._intake = Intake(self._artifacts, settings.limits.max_upload_bytes)
+        self._intake = Intake(self._artifacts, settings.limits)
         self._chat = OpenAIChat.from_settings(settings.llm)
         catalogue = Catalogue.read(BUILT_IN, *settings.catalogues)
         selector = Selector(catalogue, tuple(families), self._chat, settings.selecting, settings.llm)
@@ -174,9 +173,11 @@ class Ingress:
         return JSONResponse(openai_schema.model_list())
 
     @door.post("/v1/files")
-    async def upload(self, file: Annotated[UploadFile, File()]) -> Response:
-        content = await file.read()
-        ref = await asyncio.to_thread(self._intake.accept, content, file.filename or "file")
+    async def upload(self, file: Annotated[list[UploadFile], File()]) -> Response:
+        """One file: a list only so that a second one is seen."""
+        if len(file) > 1:
+            raise BadRequest(f"an upload holds one file, and this one holds {len(file)}: send each in a request of its own")
+        ref = await asyncio.to_thread(self._intake.accept, await file[0].read(), file[0].filename or "file")
         return JSONResponse(openai_schema.file_object(FILE_ID_PREFIX + ref.sha256, ref.size_bytes, ref.name))
 
     @door.get("/v1/files/{file_id}")
@@ -184,18 +185,21 @@ class Ingress:
         ref = await asyncio.to_thread(self._intake.known, file_id)
         return JSONResponse(openai_schema.file_object(FILE_ID_PREFIX + ref.sha256, ref.size_bytes, ref.name))
 
+    @door.head("/v1/files/{file_id}/content", include_in_schema=False)
+    @door.head("/v1/artifacts/{file_id}", include_in_schema=False)
     @door.get("/v1/files/{file_id}/content")
     @door.get("/v1/artifacts/{file_id}")
     async def artifact(self, file_id: str) -> Response:
+        """The bytes, or the range that is asked for: a browser's player seeks so."""
         ref = await asyncio.to_thread(self._intake.known, file_id)
+        path = await asyncio.to_thread(self._artifacts.local, ref)
         headers = {
-            "content-length": str(ref.size_bytes),
             "etag": f'"{ref.sha256}"',
             "cache-control": "private, max-age=31536000, immutable",
             "x-content-type-options": "nosniff",
             "content-disposition": f"inline; filename*=UTF-8''{_quoted(ref.name)}",
         }
-        return StreamingResponse(self._artifacts.chunks(ref.sha256), media_type=ref.media_type, headers=headers)
+        return FileResponse(path, media_type=ref.media_type, headers=headers)
 
     @door.get("/healthz")
     async def healthz(self) -> Response:

@@ -6,6 +6,7 @@ import time
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from openai import OpenAI
 from PIL import Image
 
 from benchmarks.fakes import message, wait
+from controller.cli import main
 
 pytestmark = pytest.mark.cluster
 
@@ -133,9 +135,30 @@ def test_an_upload_comes_back_byte_for_byte_and_can_be_named_in_a_request(http: 
     assert reply["run"]["results"][0]["status"] == "done"
 
 
+def test_a_player_can_ask_for_the_size_and_for_a_part(http: httpx.Client) -> None:
+    words = b"It was the best of times."
+    link = f"/v1/artifacts/{http.post('/v1/files', files={'file': ('times.txt', words)}).json()['id']}"
+    head = http.head(link)
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(words)))
+    part = http.get(link, headers={"range": "bytes=11-14"})
+    assert (part.status_code, part.content) == (206, b"best")
+    assert part.headers["content-range"] == f"bytes 11-14/{len(words)}"
+    assert head.headers["etag"] == part.headers["etag"]
+    assert http.get(link, headers={"range": "bytes=99-"}).status_code == 416
+
+
 def test_a_plan_can_be_seen_before_it_runs(http: httpx.Client) -> None:
     reply = http.post("/v1/plan", json=ask(message({"s1": wait("go", "5000 ms")}))).json()
     assert [(step["id"], step["model"]) for step in reply["steps"]] == [("s1", "fakes/obedient")]
+
+
+def test_the_command_line_asks_with_a_file_and_prints_the_answer(
+    fake_service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "times.txt").write_text("the best of times")
+    request = message({"s1": ["summarization", "f1"]})
+    assert main(["ask", request, "--file", str(tmp_path / "times.txt"), "--url", fake_service, "--save", str(tmp_path / "made")]) == 0
+    assert "the best of times+" in capsys.readouterr().out
 
 
 # What is refused
@@ -144,6 +167,18 @@ def test_a_plan_can_be_seen_before_it_runs(http: httpx.Client) -> None:
 @pytest.mark.parametrize("artifact", ["0" * 64, "nonsense", "..%2F..%2Fetc%2Fpasswd"])
 def test_an_unknown_artifact_is_404(http: httpx.Client, artifact: str) -> None:
     assert_refused(http.get(f"/v1/artifacts/{artifact}"), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"), [("chat/completions", {}, 400), ("chat/completions", {"messages": [3]}, 400), ("embeddings", {}, 404)]
+)
+def test_the_echo_engine_refuses_in_the_openai_form(http: httpx.Client, path: str, body: dict[str, Any], status: int) -> None:
+    assert "the echo engine" in assert_refused(http.post(f"/llm/v1/{path}", json=body), status, "invalid_request")
+
+
+def test_the_echo_engine_answers_a_message_of_no_words(http: httpx.Client) -> None:
+    body = {"messages": [{"role": "user"}, {}], "response_format": {"type": "json_object"}}
+    assert http.post("/llm/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"] == "{}"
 
 
 def test_an_unknown_route_is_404(http: httpx.Client) -> None:
@@ -197,6 +232,16 @@ def test_an_empty_upload_is_400(http: httpx.Client) -> None:
 
 def test_an_upload_without_a_file_is_400(http: httpx.Client) -> None:
     assert_refused(http.post("/v1/files", data={"purpose": "user_data"}), 400, "invalid_request")
+
+
+def test_two_files_in_one_upload_are_400(http: httpx.Client) -> None:
+    files = [("file", (name, name.encode())) for name in ("a.txt", "b.txt")]
+    assert "holds 2" in assert_refused(http.post("/v1/files", files=files), 400, "invalid_request")
+
+
+def test_a_word_in_the_place_of_a_file_is_400(http: httpx.Client) -> None:
+    sentence = assert_refused(http.post("/v1/files", data={"file": "a.txt"}), 400, "invalid_request")
+    assert sentence == "the request cannot be read: file should be a file"
 
 
 def test_a_zip_that_says_it_is_a_picture_is_400(http: httpx.Client) -> None:

@@ -99,6 +99,12 @@ def test_verify_finds_a_changed_file_and_pull_again_repairs_it(catalogue: Path, 
     assert hgpt("models", "verify", "org/expert", *options) == 0
 
 
+def test_verify_with_nothing_pulled_says_so(catalogue: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hgpt("models", "verify", "--catalogue", str(catalogue)) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("no model has been pulled") and err.count("\n") == 1
+
+
 def test_verify_of_a_model_that_is_not_here_fails(catalogue: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hgpt("models", "verify", "org/expert", "--catalogue", str(catalogue)) == 1
     assert "has not been pulled" in capsys.readouterr().err
@@ -117,7 +123,7 @@ def test_the_default_set_is_every_built_in_card_but_the_small_planner() -> None:
 
 def test_a_wrong_catalogue_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hgpt("models", "list", "--catalogue", str(tmp_path / "absent.yaml")) == 1
-    assert "absent.yaml" in capsys.readouterr().err
+    assert "absent.yaml cannot be read: No such file or directory" in capsys.readouterr().err
 
 
 def test_the_folder_comes_from_the_environment_or_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
