@@ -78,6 +78,7 @@ class FamilySettings(_Section):
 
 class Limits(_Section):
     max_upload_bytes: int = Field(default=50_000_000, gt=0)
+    max_picture_pixels: int = Field(default=50_000_000, gt=0, le=89_478_485)  # beyond the second number Pillow warns by itself
     max_message_characters: int = Field(default=20_000, gt=0)  # longer texts come as files
     max_text_characters: int = Field(default=200_000, gt=0)  # of a text file in a request
     max_files: int = Field(default=10, gt=0)
@@ -126,5 +127,10 @@ def parse(kind: type[T], args: Mapping[str, Any]) -> T:
     try:
         return kind.model_validate(args)
     except ValidationError as exc:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
-        raise HuggingGPTError(f"the configuration is wrong: {wrong}") from exc
+        raise HuggingGPTError(f"the configuration is wrong: {wrong_keys(exc)}") from exc
+
+
+def wrong_keys(exc: ValidationError) -> str:
+    """Every wrong key of a YAML file with its place, in one line."""
+    wrong = ((".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, ")) for error in exc.errors())
+    return "; ".join(f"{place}: {message}" if place else message for place, message in wrong)
