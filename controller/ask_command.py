@@ -28,6 +28,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         parser = subparsers.add_parser(name, help=text)
         parser.add_argument("request", help="what is to be done, in any language")
         parser.add_argument("--file", type=Path, action="append", default=[], metavar="F", help="a text, picture or recording; repeatable")
+        parser.add_argument("--model", action="append", default=[], metavar="ID", help="a model to use, as org/name; repeatable")
         parser.add_argument("--json", action="store_true", help="print the whole record as JSON")
         parser.add_argument("--url", default=os.environ.get("HGPT_URL", DEFAULT_URL), help="where the service is")
         parser.add_argument("--save", type=Path, metavar="DIR", help="where made files go (default: the current folder)")
@@ -43,12 +44,21 @@ class Asked:
     saved: tuple[Path, ...]
 
 
-def ask(url: str, request: str, files: Sequence[Path], *, folder: Path, progress: Progress, answer_is_shown: bool = True) -> Asked:
-    """Asks the service at `url` and saves in `folder` what it made. Raises HuggingGPTError with one sentence."""
+def ask(
+    url: str,
+    request: str,
+    files: Sequence[Path],
+    *,
+    models: Sequence[str] = (),
+    folder: Path,
+    progress: Progress,
+    answer_is_shown: bool = True,
+) -> Asked:
+    """Asks the service at `url`, which is to use `models`, and saves in `folder` what it made. Raises HuggingGPTError with one sentence."""
     client = _Client(url)
     record: dict[str, Any] = {}
     answer = ""
-    for chunk in client.streamed(request, files):
+    for chunk in client.streamed(request, files, models):
         if text := chunk["choices"][0]["delta"].get("content"):
             answer += text
             if answer_is_shown:
@@ -65,7 +75,15 @@ def ask_command(args: argparse.Namespace) -> int:
     if args.save:
         _check_folder(args.save)
     with Progress(sys.stderr) as progress:
-        asked = ask(args.url, args.request, args.file, folder=args.save or Path(), progress=progress, answer_is_shown=not args.json)
+        asked = ask(
+            args.url,
+            args.request,
+            args.file,
+            models=args.model,
+            folder=args.save or Path(),
+            progress=progress,
+            answer_is_shown=not args.json,
+        )
     if args.json:
         print(json.dumps({**asked.record, "answer": asked.answer, "files": list(map(str, asked.saved))}, ensure_ascii=False, indent=2))
     else:
@@ -76,7 +94,7 @@ def ask_command(args: argparse.Namespace) -> int:
 
 
 def plan_command(args: argparse.Namespace) -> int:
-    plan = _Client(args.url).plan(args.request, args.file)
+    plan = _Client(args.url).plan(args.request, args.file, args.model)
     if args.json:
         print(json.dumps(plan, ensure_ascii=False, indent=2))
         return 0
@@ -96,18 +114,19 @@ class _Client:
         self._url = url.rstrip("/")
         self._openai = OpenAI(base_url=f"{self._url}/v1", api_key="none", timeout=TIMEOUT_S, max_retries=0)
 
-    def streamed(self, request: str, files: Sequence[Path]) -> Iterator[Mapping[str, Any]]:
+    def streamed(self, request: str, files: Sequence[Path], models: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         try:
             messages = self._messages(request, files)
-            stream: Any = self._openai.chat.completions.create(model=MODEL, messages=messages, stream=True)
+            ours = {"named_models": list(models)}
+            stream: Any = self._openai.chat.completions.create(model=MODEL, messages=messages, stream=True, extra_body=ours)
             for chunk in stream:
                 yield chunk.model_dump()
         except openai.OpenAIError as exc:
             raise self._explained(exc) from exc
 
-    def plan(self, request: str, files: Sequence[Path]) -> dict[str, Any]:
+    def plan(self, request: str, files: Sequence[Path], models: Sequence[str]) -> dict[str, Any]:
         try:
-            body = {"model": MODEL, "messages": self._messages(request, files)}
+            body = {"model": MODEL, "messages": self._messages(request, files), "named_models": list(models)}
             plan: dict[str, Any] = self._openai.post("/plan", body=body, cast_to=dict[str, Any])
         except openai.OpenAIError as exc:
             raise self._explained(exc) from exc

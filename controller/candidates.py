@@ -81,7 +81,7 @@ class Candidates:
         if self._hub:
             return {}
         serving = {task: [card for card in self._cards.values() if task in card.tasks] for task in self.tasks}
-        return {task: cards[0].does for task, cards in serving.items() if len(cards) == 1 and cards[0].does}
+        return {task: cards[0].does[task] for task, cards in serving.items() if len(cards) == 1 and task in cards[0].does}
 
     async def for_tasks(self, tasks: Collection[Task]) -> dict[Task, list[Candidate]]:
         """The hub is asked for all of them at once; a hub that does not answer leaves what the cache or the snapshot knows."""

@@ -9,8 +9,8 @@ from cluster.messages import ArtifactRef
 from cluster.settings import Limits
 from cluster.tasks import Media
 from controller.intake import Intake
-from controller.openai_schema import MODEL, AudioPart, ChatMessage, ChatRequest, FilePart, ImagePart, TextPart, shown
-from controller.request import Request, RequestFile, artifacts_named, split_passages
+from controller.openai_schema import MODEL, MOST_NAMED, AudioPart, ChatMessage, ChatRequest, FilePart, ImagePart, TextPart, shown
+from controller.request import Request, RequestFile, artifacts_named, models_named, split_passages
 
 PREVIOUS_ANSWER = "previous answer.txt"
 INSTRUCTING_ROLES = frozenset({"system", "developer"})  # how the model is to behave: its prompts are fixed here
@@ -36,7 +36,8 @@ def read_conversation(body: ChatRequest, intake: Intake, limits: Limits) -> Requ
     if len(refs) > limits.max_files:
         raise BadRequest(f"the conversation has {len(refs)} files; the limit is {limits.max_files}")
     files = tuple(_request_file(f"f{n}", ref, intake, limits) for n, ref in enumerate(refs, 1))
-    return Request(uuid.uuid4().hex, text, files, history, {task.value: model for task, model in body.models.items()})
+    named = tuple(dict.fromkeys([*body.named_models, *models_named(text)]))[:MOST_NAMED]
+    return Request(uuid.uuid4().hex, text, files, history, body.models, named)
 
 
 def _check_text(text: str, limits: Limits) -> None:

@@ -6,10 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cluster.catalogue import HubId
 from cluster.errors import HuggingGPTError
 from cluster.tasks import Task
 
 MODEL = "hugginggpt"
+MOST_NAMED = 10  # models in one request
 SHOWN_CHARACTERS = 80  # of a name that a client sent, in the sentence that refuses it
 
 
@@ -61,12 +63,13 @@ class ChatMessage(_Form):
 
 
 class ChatRequest(_Form):
-    """`models` is ours: task → model id, where the person wants a certain one."""
+    """Two fields are ours, for a person who wants certain models: `models` by task, `named_models` for whatever step they can do."""
 
     messages: list[ChatMessage] = Field(min_length=1)
     model: str = MODEL
     stream: bool = False
     models: dict[Task, str] = Field(default_factory=dict)
+    named_models: list[HubId] = Field(default_factory=list, max_length=MOST_NAMED)
 
 
 def completion(run_id: str, text: str, tokens: tuple[int, int], **ours: Any) -> dict[str, Any]:

@@ -103,6 +103,8 @@ def test_what_a_tool_said_is_context_and_no_earlier_answer(intake: Intake, role:
 
 def test_the_models_that_the_person_named_arrive(intake: Intake) -> None:
     assert read(intake, ("user", "hi"), models={"summarization": "org/m"}).models == {"summarization": "org/m"}
+    said = read(intake, ("user", "Transcribe it, use openai/whisper-small."), named_models=["org/m-1"])
+    assert said.named == ("org/m-1", "openai/whisper-small")
 
 
 @pytest.mark.parametrize("content", ["", "  \n", None, [], [{"type": "text", "text": " "}]])

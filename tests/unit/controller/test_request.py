@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cluster.messages import ArtifactRef
 from cluster.tasks import Media
-from controller.request import LONG_TEXT_CHARACTERS, Request, RequestFile, artifacts_named, split_passages
+from controller.request import LONG_TEXT_CHARACTERS, Request, RequestFile, artifacts_named, models_named, split_passages
 
 ENGLISH = "The climate is changing faster than most models foresaw, and the oceans carry most of the heat. " * 4
 GERMAN = "Das Klima ändert sich schneller, als die meisten Modelle es vorhergesehen haben, und das Meer wird wärmer. " * 4
@@ -110,3 +110,19 @@ def test_a_long_history_is_shortened_for_the_planner_and_the_request_is_not() ->
 
 def test_files_are_known_by_their_media() -> None:
     assert a_request().media == {"f1": Media.TEXT, "f2": Media.IMAGE}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("Transcribe this, use openai/whisper-small.", ("openai/whisper-small",)),
+        ("Sum it up with the model `facebook/bart-large-cnn`, please", ("facebook/bart-large-cnn",)),
+        ("用 Helsinki-NLP/opus-mt-en-zh 翻译", ("Helsinki-NLP/opus-mt-en-zh",)),
+        ("Nutze openai/whisper-1 und use openai/whisper-1", ("openai/whisper-1",)),
+        ("use input/output as it is", ()),
+        ("what is in /data/run-1/a?", ()),
+        ("use a/b-1/c", ()),
+    ],
+)
+def test_a_model_is_named_by_telling_to_use_it(text: str, named: tuple[str, ...]) -> None:
+    assert models_named(text) == named
