@@ -68,7 +68,7 @@ def network(kinds: Any | Iterable[Any], card: ModelCard, folder: Path, unread: t
         made_for = ", ".join(config.architectures or [config.model_type])
         raise ModelError(f"{card.id} is a checkpoint of {made_for}, which cannot do {' or '.join(card.tasks)}")
     safe = {"use_safetensors": True, "dtype": precision(config.dtype), "output_loading_info": True}
-    loaded, report = opened(kind, card, folder, **safe, **options)
+    loaded, report = opened(kind, card, folder, **(safe | options))
     missing = sorted(name for name in report["missing_keys"] if not any(part in name for part in unread))
     if lacking := missing + sorted(str(name) for name, *_ in report.get("mismatched_keys", ())):
         raise ModelError(f"{card.id} was not made for {' or '.join(card.tasks)}: its weights lack {lacking[0]} and {len(lacking) - 1} more")
