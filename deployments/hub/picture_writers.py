@@ -1,0 +1,122 @@
+"""Networks that write about a picture as told: the chat models, and those whose prompt is a bare text. Knows no task."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+import transformers
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+from cluster.catalogue import ModelCard
+from cluster.errors import ModelError
+from deployments.hub.checkpoint import opened
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# What a checkpoint may lack: VisionEncoderDecoder builds its encoder with a pooler, and the decoder reads the patches (microsoft/trocr-*).
+NEVER_READ = ("encoder.pooler.",)
+MAX_NEW_TOKENS = 256
+MAX_PROMPT_CHARACTERS = 8000  # about 2000 tokens: what the small ones have beside a picture's
+
+
+class PictureWriter:
+    """A network of AutoModelForImageTextToText with its processor. Greedy, or the beams that its makers chose."""
+
+    def __init__(self, net: Any, processor: Any) -> None:
+        self.network, self._processor = net, processor
+        self._template = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
+
+    @classmethod
+    def load(cls, net: Any, card: ModelCard, folder: Path) -> Self:
+        processor = _processor(net.config, card, folder)
+        if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
+            raise ModelError(f"{card.id} has no processor that takes a picture with a text")
+        return cls(net, processor)
+
+    @property
+    def chats(self) -> bool:
+        return self._template is not None
+
+    def write(self, picture: "Image", prompt: str) -> str:
+        """What the network writes after the picture and the prompt. Raises ModelError when it writes nothing."""
+        features = self._features(picture, self._plain(prompt))
+        written = generated(self.network, features)
+        given = features.get("input_ids")
+        if given is not None and written[:, : given.shape[1]].equal(given):  # some give the prompt back, some do not
+            written = written[:, given.shape[1] :]
+        return texts(self._processor.tokenizer, written)[0]
+
+    def _features(self, picture: "Image", prompt: str) -> Mapping[str, Any]:
+        if self.chats:
+            content = [{"type": "image"}, {"type": "text", "text": prompt}]
+            options = {"chat_template": self._template, "add_generation_prompt": True, "tokenize": False}
+            prompt = self._processor.apply_chat_template([{"role": "user", "content": content}], **options)
+        begins_itself = self.chats and _starts_a_text(self._processor.tokenizer, prompt)
+        options = {"add_special_tokens": False} if begins_itself else {}
+        try:
+            return tensors(self._processor(images=[picture], text=[prompt], return_tensors="pt", **options), self.network)
+        except ValueError as exc:
+            raise ModelError(f"the picture of {picture.width} × {picture.height} pixels cannot be prepared: {exc}") from exc
+
+    def _plain(self, prompt: str) -> str:
+        """Cut to what a model can take, and without the marks that stand for pictures."""
+        marks = [getattr(self._processor, f"{kind}_token", None) for kind in ("image", "video")]
+        for mark in filter(None, map(str, filter(None, marks))):
+            prompt = prompt.replace(mark, " ")
+        return prompt[:MAX_PROMPT_CHARACTERS].strip()
+
+
+def generated(net: Any, features: Mapping[str, Any], max_new_tokens: int = MAX_NEW_TOKENS, **options: Any) -> torch.Tensor:
+    """(texts, tokens). The checkpoint's own limit of tokens and its number of beams stand; nothing is drawn by lot."""
+    settings = net.generation_config
+    limit = {} if settings.max_new_tokens or settings.max_length else {"max_new_tokens": max_new_tokens}
+    with torch.inference_mode():
+        tokens: torch.Tensor = net.generate(**features, do_sample=False, **limit, **options)
+    return tokens
+
+
+def texts(tokenizer: Any, tokens: torch.Tensor) -> list[str]:
+    """Without special tokens. Raises ModelError when one is empty."""
+    written = [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+    if not all(written):
+        raise ModelError("the model wrote nothing about the picture")
+    return written
+
+
+def tensors(features: Any, net: Any) -> Mapping[str, Any]:
+    """On the network's device; pixels in its precision, tokens as they are."""
+    moved: Mapping[str, Any] = {name: _moved(value, net) for name, value in features.items()}
+    return moved
+
+
+def _moved(value: Any, net: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.to(net.device, net.dtype) if value.is_floating_point() else value.to(net.device)
+
+
+def _starts_a_text(tokenizer: Any, prompt: str) -> bool:
+    """Whether a chat template wrote the first token already, which the tokenizer would write again."""
+    return bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
+
+
+class _WithoutVideos:
+    """A processor whose video part, which needs torchvision, stays empty."""
+
+    @staticmethod
+    def check_argument_for_proper_class(name: str, argument: Any) -> None:
+        """What transformers checks here is the class of the parts; the ones below come from its own Auto classes."""
+
+
+def _processor(config: Any, card: ModelCard, folder: Path) -> Any:
+    kind = PROCESSOR_MAPPING.get(type(config), None)
+    if kind is None or "video_processor" not in kind.get_attributes():
+        return opened(transformers.AutoProcessor, card, folder)
+    if kind is transformers.SmolVLMProcessor:  # for pictures the same, and its own wants num2words for videos
+        kind = transformers.Idefics3Processor
+    kinds = {"image_processor": transformers.AutoImageProcessor, "tokenizer": transformers.AutoTokenizer}
+    parts = [opened(kinds[part], card, folder) if part in kinds else None for part in kind.get_attributes()]
+    settings, _ = kind.get_processor_dict(folder, local_files_only=True)
+    return type(kind.__name__, (_WithoutVideos, kind), {}).from_args_and_dict(parts, settings)
