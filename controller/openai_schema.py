@@ -11,6 +11,7 @@ from cluster.errors import HuggingGPTError
 from cluster.tasks import Task
 
 MODEL = "hugginggpt"
+LONGEST_LIST = 300  # characters of a refusal that counts up what would have been right
 MOST_NAMED = 10  # models in one request
 SHOWN_CHARACTERS = 80  # of a name that a client sent, in the sentence that refuses it
 
@@ -108,6 +109,8 @@ def unreadable(errors: Sequence[Mapping[str, Any]], body: Any) -> str:
             return f"{place} is empty"
         case "model_type" | "model_attributes_type":
             return f"{place} should be a JSON object"
+        case "enum" if len(furthest["msg"]) > LONGEST_LIST:
+            return f"{place} is none of those that exist; `hgpt models tasks` lists the tasks"
         case "value_error":  # FastAPI's, where a form has text in the place of a file
             return f"{place} should be a file"
         case _:
