@@ -1,4 +1,8 @@
-"""Control images that need no network: edges (Canny) and straight lines (LSD), both OpenCV's. White on black, as ControlNet was trained."""
+"""Control images that need no network: edges (Canny) and straight lines (LSD), both OpenCV's. White on black, as ControlNet was trained.
+
+Lines have a width in pixels, so they are drawn at the size that ControlNet works at: on a photograph of 12 megapixels they would
+be found in its grain, and vanish when the painter shrinks it.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,46 +15,60 @@ from deployments.vision import open_picture, picture_output
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from PIL.Image import Image
 
     Pixels = npt.NDArray[np.uint8]
 
+CONTROL_PIXELS = 512  # the shorter side of ControlNet's pictures
 # Canny's thresholds are ControlNet's own (annotator/canny of lllyasviel/ControlNet).
 CANNY_LOW, CANNY_HIGH = 100, 200
 SHORTEST_LINE = 0.03  # of the picture's longer side; shorter segments are texture, not structure
-LINE_PIXELS = 2
+LINE_PIXELS = 1
 
 
 class CannyEdges(Computation):
     """Edges one pixel wide."""
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
-        return [_control(call, _edges(_grey(call))) for call in calls]
+        return [_control(call, _edges(_pixels(call))) for call in calls]
 
 
 class LineSegments(Computation):
     """Straight lines: what the learned M-LSD detector gives, found by the classical one (von Gioi et al., LSD, 2010)."""
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
-        return [_control(call, _lines(_grey(call))) for call in calls]
+        return [_control(call, _lines(_pixels(call))) for call in calls]
 
 
-def _grey(call: Call) -> "Pixels":
+def shrunk(picture: "Image") -> "Image":
+    """The picture with a shorter side of at most CONTROL_PIXELS."""
+    from PIL import Image
+
+    scale = CONTROL_PIXELS / min(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.BOX) if scale < 1 else picture
+
+
+def _pixels(call: Call) -> "Pixels":
+    """(height, width, 3)"""
     import numpy as np
 
-    return np.asarray(open_picture(Path(call.inputs[0])).convert("L"))
+    return np.asarray(shrunk(open_picture(Path(call.inputs[0]))))
 
 
-def _edges(grey: "Pixels") -> "Pixels":
+def _edges(pixels: "Pixels") -> "Pixels":
+    """Of the three colours the steepest counts: red on green of the same lightness is an edge."""
     import cv2
 
-    edges: Pixels = cv2.Canny(grey, CANNY_LOW, CANNY_HIGH)
+    edges: Pixels = cv2.Canny(pixels, CANNY_LOW, CANNY_HIGH)
     return edges
 
 
-def _lines(grey: "Pixels") -> "Pixels":
+def _lines(pixels: "Pixels") -> "Pixels":
     import cv2
     import numpy as np
 
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     found = cv2.createLineSegmentDetector().detect(grey)[0]
     canvas = np.zeros_like(grey)
     for x1, y1, x2, y2 in [] if found is None else found[:, 0]:

@@ -128,9 +128,9 @@ class Detector(Computation):
         return cls(TfjsGraph(description))
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
-        return [_output(self._find(open_picture(Path(call.inputs[0])))) for call in calls]
+        return [findings(self.find(open_picture(Path(call.inputs[0])))) for call in calls]
 
-    def _find(self, picture: "Image") -> list[Found]:
+    def find(self, picture: "Image") -> list[Found]:
         import numpy as np
         import torch
         from PIL import Image, ImageOps
@@ -172,7 +172,8 @@ def _unpadded(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float
     return left, top, right, bottom
 
 
-def _output(found: Sequence[Found]) -> Output:
+def findings(found: Sequence[Found]) -> Output:
+    """Counts by kind for a reader, boxes for the next step."""
     groups: dict[str, list[Found]] = defaultdict(list)
     for thing in found:
         groups[thing.label].append(thing)

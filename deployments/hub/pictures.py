@@ -1,0 +1,89 @@
+"""A network that sees pictures, together with its image processor: pictures in, raw outputs out. Knows no task."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+import transformers
+
+from cluster.catalogue import ModelCard
+from cluster.errors import ModelError
+from deployments.hub.checkpoint import network, opened
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Kinds of models whose processor exists for torchvision alone, and the one of PIL with the same steps (resize, rescale, normalize).
+STAND_INS = dict.fromkeys(("dinov3_vit", "sam2", "sam2_video"), transformers.ViTImageProcessorPil)
+
+
+class PictureNetwork:
+    """`see` gives one output a picture, each with a leading dimension of 1, in float32 on the CPU.
+
+    Pictures that the processor brings to the same shape go through the network together. Others go alone: networks of
+    detectors and segmenters give slightly other boxes when a picture is padded to its neighbour's size.
+    """
+
+    def __init__(self, network: Any, processor: Any) -> None:
+        self.network, self.processor = network, processor
+
+    @classmethod
+    def load(cls, kinds: Any, card: ModelCard, folder: Path, unread: tuple[str, ...] = (), **options: Any) -> Self:
+        loaded = network(kinds, card, folder, unread, **options)
+        return cls(loaded, image_processor(card, folder, loaded.config))
+
+    @property
+    def labels(self) -> dict[int, str]:
+        return dict(self.network.config.id2label)
+
+    def see(self, pictures: Sequence["Image"], **more: Any) -> list[Any]:
+        """`more` goes to the network. Raises ModelError for a picture that the processor or the network cannot take."""
+        inputs = [self.prepare(picture) for picture in pictures]
+        groups: dict[Any, list[int]] = defaultdict(list)
+        for place, one in enumerate(inputs):
+            groups[tuple((name, tensor.shape) for name, tensor in one.items())].append(place)
+        outputs: dict[int, Any] = {}
+        for places in groups.values():
+            together = {name: torch.cat([inputs[place][name] for place in places]) for name in inputs[places[0]]}
+            outputs.update(zip(places, self.forward(together, len(places), **more), strict=True))
+        return [outputs[place] for place in range(len(pictures))]
+
+    def prepare(self, picture: "Image", **more: Any) -> dict[str, torch.Tensor]:
+        """The processor's tensors for one picture. The layout is told: it cannot be guessed for a picture 3 pixels high."""
+        try:
+            found = self.processor(images=[picture], input_data_format="channels_last", return_tensors="pt", **more)
+        except (ValueError, RuntimeError, ZeroDivisionError, OverflowError) as exc:
+            raise ModelError(f"a picture of {picture.width} × {picture.height} pixels cannot be prepared for the model: {exc}") from exc
+        return {name: tensor for name, tensor in found.items() if isinstance(tensor, torch.Tensor)}
+
+    def forward(self, inputs: dict[str, torch.Tensor], count: int, **more: Any) -> list[Any]:
+        """The network's output taken apart by picture; what has no row for each picture (losses, auxiliary layers) is dropped."""
+        ready = {name: self.moved(tensor) for name, tensor in inputs.items()}
+        try:
+            with torch.inference_mode():
+                outputs = self.network(**ready, **more)
+        except (ValueError, RuntimeError) as exc:
+            raise ModelError(f"the network cannot take the picture: {str(exc).splitlines()[0][:200]}") from exc
+        rows = {name: _plain(value) for name, value in outputs.items() if _has_rows(value, count)}
+        return [type(outputs)(**{name: value[row : row + 1] for name, value in rows.items()}) for row in range(count)]
+
+    def moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        """To the network's device, and to its precision where the tensor holds fractions."""
+        return tensor.to(self.network.device, self.network.dtype if tensor.is_floating_point() else tensor.dtype)
+
+
+def image_processor(card: ModelCard, folder: Path, config: Any) -> Any:
+    """The checkpoint's image processor on PIL and numpy. Raises ModelError when it exists for torchvision alone."""
+    if stand_in := STAND_INS.get(config.model_type):
+        return opened(stand_in, card, folder)
+    return opened(transformers.AutoImageProcessor, card, folder, config=config, backend="pil")
+
+
+def _has_rows(value: Any, count: int) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim > 0 and len(value) == count
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    return (tensor.float() if tensor.is_floating_point() else tensor).cpu()
