@@ -16,10 +16,11 @@ from pydantic import (
 )
 
 from cluster.errors import HuggingGPTError, NotFound
-from cluster.settings import wrong_keys
+from cluster.settings import AppSettings, wrong_keys
 from cluster.tasks import TASKS, Task
 
 BUILT_IN = Path(__file__).with_name("models.yaml")
+HUB_CARDS = Path(__file__).with_name("hub_cards.yaml")
 ANY_LANGUAGE = "*"
 
 # Formats that are read as data. Everything else is refused: a pickle or a module runs code when it is loaded.
@@ -177,6 +178,11 @@ class Catalogue:
                 raise HuggingGPTError(f"{path} cannot be read: {reason}") from exc
             cards += [_card(entry, path) for entry in entries]
         return cls(tuple(cards))
+
+    @classmethod
+    def of(cls, settings: AppSettings) -> "Catalogue":
+        """The built-in cards, with the hub also those that need no files, and the operator's own."""
+        return cls.read(BUILT_IN, *([HUB_CARDS] if settings.hub.enabled else []), *settings.catalogues)
 
     def card(self, model_id: str) -> ModelCard:
         try:

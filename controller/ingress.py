@@ -14,16 +14,19 @@ from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
 from cluster.artifacts import ArtifactStore
-from cluster.catalogue import BUILT_IN, Catalogue
+from cluster.catalogue import Catalogue
 from cluster.chat import OpenAIChat
 from cluster.errors import BadRequest, HuggingGPTError, NotFound
+from cluster.hub import Hub
 from cluster.logs import log_to_stderr, logger
 from cluster.settings import AppSettings
 from controller import openai_schema
 from controller.body_limit import BodyLimit
+from controller.candidates import Candidates
 from controller.conversation import read_conversation
 from controller.events import AnswerText, Event, Run, event_as_json, plan_as_json
 from controller.intake import FILE_ID_PREFIX, Intake
+from controller.live_state import LiveState
 from controller.openai_schema import ChatRequest
 from controller.pipeline import Pipeline
 from controller.planner import Planner
@@ -128,20 +131,24 @@ def _quoted(name: str) -> str:
 @serve.deployment(name="ingress")
 @serve.ingress(door)
 class Ingress:
-    def __init__(self, settings: AppSettings, families: Mapping[str, DeploymentHandle[Any]]) -> None:
+    def __init__(
+        self, settings: AppSettings, families: Mapping[str, DeploymentHandle[Any]], board: DeploymentHandle[Any] | None = None
+    ) -> None:
         log_to_stderr()
         self._settings = settings
         self._artifacts = ArtifactStore(settings.artifacts)
         self._intake = Intake(self._artifacts, settings.limits)
         self._chat = OpenAIChat.from_settings(settings.llm)
-        catalogue = Catalogue.read(BUILT_IN, *settings.catalogues)
-        selector = Selector(catalogue, tuple(families), self._chat, settings.selecting, settings.llm)
+        catalogue = Catalogue.of(settings)
+        hub = Hub(settings.hub) if settings.hub.enabled else None
+        candidates = Candidates(catalogue, settings.families, hub, settings.hub)
         self._pipeline = Pipeline(
-            Planner(self._chat, selector.tasks, settings.planning),
-            selector,
-            families,
-            Responder(self._chat, selector.tasks, settings.answering, settings.llm),
-            settings.limits,
+            planner=Planner(self._chat, candidates.tasks, settings.planning, candidates.narrower()),
+            selector=Selector(candidates, self._chat, settings.selecting, settings.llm),
+            families=families,
+            responder=Responder(self._chat, candidates.tasks, settings.answering, settings.llm),
+            limits=settings.limits,
+            cluster_state=LiveState(board).cluster_state,
         )
         limit = int(settings.limits.max_files * settings.limits.max_upload_bytes * BASE64_GROWTH) + ENVELOPE_BYTES
         door.add_middleware(BodyLimit, max_bytes=min(limit, int(settings.limits.max_upload_bytes * 2)))
