@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,11 @@ def call_parameters(kind: Any) -> dict[str, inspect.Parameter]:
     """What a pipeline takes when it is called, by name."""
     parameters = inspect.signature(kind.__call__).parameters
     return {name: p for name, p in parameters.items() if name != "self" and p.kind is not p.VAR_KEYWORD}
+
+
+def auto_pipelines() -> Any:
+    """diffusers' tables of the pipelines of a task, by model. Imported late: it imports every pipeline there is, some with a warning."""
+    return import_module("diffusers.pipelines.auto_pipeline")
 
 
 def variant_of(folder: Path) -> str | None:

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import diffusers
 import numpy as np
-from diffusers.pipelines.auto_pipeline import AUTO_IMAGE2IMAGE_PIPELINES_MAPPING, AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 from PIL import Image
 
 from cluster.catalogue import ModelCard
@@ -17,6 +16,7 @@ from cluster.tasks import Option
 from deployments.hub.checkpoint import opened, precision
 from deployments.hub.diffusion import (
     Diffusion,
+    auto_pipelines,
     call_parameters,
     native_side_px,
     open_pipeline,
@@ -64,7 +64,7 @@ class TextToImage(_Painter):
     @classmethod
     def load(cls, card: ModelCard, folder: Path) -> Self:
         kind = pipeline_class(card, folder)
-        known = kind in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values() and "Control" not in kind.__name__
+        known = kind in auto_pipelines().AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values() and "Control" not in kind.__name__
         if not known and kind.__name__ not in MORE_TEXT_TO_IMAGE:
             raise wrong_pipeline(card, kind)
         pipeline = open_pipeline(kind, card, folder)
@@ -191,10 +191,13 @@ def _edits(kind: Any) -> bool:
 
 def _redrawing(kind: Any) -> Any | None:
     """The pipeline that starts from a picture with the parts of this one."""
-    if _edits(kind) or kind in AUTO_IMAGE2IMAGE_PIPELINES_MAPPING.values():
-        return None if "Control" in kind.__name__ else kind
-    name = next((name for name, known in AUTO_TEXT2IMAGE_PIPELINES_MAPPING.items() if known is kind), "control")
-    return None if "control" in name else AUTO_IMAGE2IMAGE_PIPELINES_MAPPING.get(name)
+    from_text = auto_pipelines().AUTO_TEXT2IMAGE_PIPELINES_MAPPING
+    from_picture = auto_pipelines().AUTO_IMAGE2IMAGE_PIPELINES_MAPPING
+    if "Control" in kind.__name__:
+        return None
+    if _edits(kind) or kind in from_picture.values():
+        return kind
+    return next((from_picture.get(name) for name, known in from_text.items() if known is kind), None)
 
 
 def _class_of(card: ModelCard, folder: Path) -> str:

@@ -20,24 +20,24 @@ from diffusers import (
     UNet2DConditionModel,
     UNet2DModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 TEXT_VECTOR = 16  # numbers a token of the text encoder
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1, "clip_sample": False}
-BLOCKS = (16, 32)  # channels a level; two levels: the autoencoder makes one latent of 2 × 2 pixels
+BLOCKS = (8, 16)  # channels a level; two levels: the autoencoder makes one latent of 2 × 2 pixels
 CONTROLS = ("canny", "depth", "hed", "mlsd", "normal", "openpose", "scribble", "seg")
 
 
 def stable_diffusion(folder: Path) -> None:
-    PNDM = {name: value for name, value in SCHEDULE.items() if name != "clip_sample"}
-    scheduler = PNDMScheduler(skip_prk_steps=True, **PNDM)
-    pipeline = StableDiffusionPipeline(**_parts(4), scheduler=scheduler, **_unchecked())
-    pipeline.save_pretrained(folder)
+    scheduler = PNDMScheduler(skip_prk_steps=True, **{name: value for name, value in SCHEDULE.items() if name != "clip_sample"})
+    StableDiffusionPipeline(**_parts(4), scheduler=scheduler).save_pretrained(folder)
+    _as_on_the_hub(folder)
 
 
 def instruct_pix2pix(folder: Path) -> None:
-    pipeline = StableDiffusionInstructPix2PixPipeline(**_parts(8), scheduler=DDIMScheduler(**SCHEDULE), **_unchecked())
-    pipeline.save_pretrained(folder)
+    StableDiffusionInstructPix2PixPipeline(**_parts(8), scheduler=DDIMScheduler(**SCHEDULE)).save_pretrained(folder)
+    _as_on_the_hub(folder)
 
 
 def stable_diffusion_xl(folder: Path) -> None:
@@ -110,11 +110,25 @@ def rewrite_json(path: Path, **changed: Any) -> None:
 
 def _parts(unet_channels: int) -> dict[str, Any]:
     torch.manual_seed(0)
-    return {"vae": autoencoder(), "text_encoder": text_encoder(), "tokenizer": tokenizer(), "unet": unet(unet_channels)}
+    pictures = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    checks = {"safety_checker": _safety_checker(), "feature_extractor": pictures}
+    return {"vae": autoencoder(), "text_encoder": text_encoder(), "tokenizer": tokenizer(), "unet": unet(unet_channels), **checks}
 
 
-def _unchecked() -> dict[str, Any]:
-    return {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+def _safety_checker() -> StableDiffusionSafetyChecker:
+    """New, it is content with every picture: no picture is nearer to a concept than the thresholds of 1."""
+    tower = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {**tower, "image_size": 16, "patch_size": 8}
+    return StableDiffusionSafetyChecker(CLIPConfig(text_config=tower, vision_config=vision, projection_dim=8))
+
+
+def _as_on_the_hub(folder: Path) -> None:
+    """CLIP's tokenizer as vocab.json and merges.txt in place of tokenizer.json; its image processor by its older name."""
+    tokens = folder / "tokenizer"
+    (tokens / "vocab.json").write_text(json.dumps(json.loads((tokens / "tokenizer.json").read_text())["model"]["vocab"]))
+    (tokens / "merges.txt").write_text("#version: 0.2\n")
+    (tokens / "tokenizer.json").unlink()
+    rewrite_json(folder / "model_index.json", feature_extractor=["transformers", "CLIPImageProcessor"])
 
 
 def _text_config() -> CLIPTextConfig:
