@@ -103,7 +103,7 @@ class Hibari(Computation):
             raise ModelError("the text has nothing that can be spoken in English")
         pause = np.zeros(round(PAUSE_S * rate_hz), np.float32)
         samples = np.concatenate([piece for sentence in sentences for piece in (pause, sentence)][1:])
-        return speech_output(_pcm(samples), rate_hz, "en")
+        return speech_output(as_pcm(samples), rate_hz, "en")
 
 
 class Espeak(Computation):
@@ -173,13 +173,13 @@ def espeak() -> EspeakLibrary:
     return EspeakLibrary(Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path()))
 
 
-def read_audio(path: Path) -> "Samples":
-    """Any container that PyAV reads, as mono at 16 kHz. Raises ModelError when there is no audio in it."""
+def read_audio(path: Path, rate_hz: int = HEARING_RATE_HZ) -> "Samples":
+    """Any container that PyAV reads, as mono at the rate asked for. Raises ModelError when there is no audio in it."""
     import av
     from faster_whisper import decode_audio
 
     try:
-        samples: Samples = decode_audio(str(path), sampling_rate=HEARING_RATE_HZ)
+        samples: Samples = decode_audio(str(path), sampling_rate=rate_hz)
     except (av.FFmpegError, IndexError, ValueError, OSError) as exc:
         raise ModelError(f"{path.name} could not be read as audio") from exc
     if not samples.size:
@@ -202,19 +202,25 @@ def speakable(call: Call) -> str:
     return text
 
 
-def speech_output(pcm: bytes, rate_hz: int, language: str) -> Output:
+def speech_output(pcm: bytes, rate_hz: int, language: str | None) -> Output:
+    return audio_output(pcm, rate_hz, "speech.wav", {"language": language})
+
+
+def audio_output(pcm: bytes, rate_hz: int, name: str, data: Mapping[str, Any] | None = None) -> Output:
+    """A WAV with its length and its rate among the data."""
     duration_s = len(pcm) / FULL_SAMPLE_BYTES / rate_hz
-    data = {"language": language, "duration_s": round(duration_s, 3), "sample_rate_hz": rate_hz}
-    return Output(MediaOutput(_wav(pcm, rate_hz), "audio/wav", "speech.wav"), data)
+    length = {"duration_s": round(duration_s, 3), "sample_rate_hz": rate_hz}
+    return Output(MediaOutput(as_wav(pcm, rate_hz), "audio/wav", name), {**(data or {}), **length})
 
 
-def _pcm(samples: "Samples") -> bytes:
+def as_pcm(samples: "Samples") -> bytes:
+    """16 bits a sample, little end first; what is louder than full scale is clipped."""
     import numpy as np
 
     return (np.clip(samples, -1, 1) * PCM_FULL_SCALE).astype("<i2").tobytes()
 
 
-def _wav(pcm: bytes, rate_hz: int) -> bytes:
+def as_wav(pcm: bytes, rate_hz: int) -> bytes:
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
