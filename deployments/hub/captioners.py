@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 import transformers
 
 from cluster.catalogue import ModelCard
-from deployments.hub.checkpoint import Checkpoint, network, opened
+from deployments.hub.checkpoint import Checkpoint, network
 from deployments.hub.picture_writers import NEVER_READ, PictureWriter, generated, tensors, texts
+from deployments.hub.pictures import image_processor
+from deployments.hub.tokens import opened_tokenizer
 from deployments.model import Call, Output
 from deployments.vision import open_picture
 
@@ -41,8 +43,7 @@ class Captioner(Checkpoint):
             writer = PictureWriter.load(net, card, folder)
             order = ORDERS.get(net.config.model_type, ORDER)
             return cls(net, lambda pictures: [_said(writer.write(picture, order)) for picture in pictures], 1)
-        prepare = opened(transformers.AutoImageProcessor, card, folder)
-        tokenizer = opened(transformers.AutoTokenizer, card, folder)
+        prepare, tokenizer = image_processor(card, folder, net.config), opened_tokenizer(card, folder)
         if getattr(net.config, "encoder", None) and net.config.encoder.model_type == "donut-swin":
             return cls(net, _Donut(net, prepare, tokenizer), 1)
         return cls(net, _Looker(net, prepare, tokenizer), 8)

@@ -30,10 +30,7 @@ class PictureWriter:
 
     @classmethod
     def load(cls, net: Any, card: ModelCard, folder: Path) -> Self:
-        processor = _processor(net.config, card, folder)
-        if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
-            raise ModelError(f"{card.id} has no processor that takes a picture with a text")
-        return cls(net, processor)
+        return cls(net, opened_processor(net.config, card, folder))
 
     @property
     def chats(self) -> bool:
@@ -66,6 +63,17 @@ class PictureWriter:
         for mark in filter(None, map(str, filter(None, marks))):
             prompt = prompt.replace(mark, " ")
         return prompt[:MAX_PROMPT_CHARACTERS].strip()
+
+
+def opened_processor(config: Any, card: ModelCard, folder: Path) -> Any:
+    """What takes a picture with a text. Raises ModelError when the checkpoint has none, or one without words."""
+    processor = _as_published(config, card, folder)
+    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
+        raise ModelError(f"{card.id} has no processor that takes a picture with a text")
+    tokenizer = processor.tokenizer
+    if len(tokenizer) - len(tokenizer.all_special_tokens) < 2:  # transformers 5 makes an empty one where the files are missing
+        raise ModelError(f"{card.id} could not be loaded: it comes without the vocabulary of its tokenizer")
+    return processor
 
 
 def generated(net: Any, features: Mapping[str, Any], max_new_tokens: int = MAX_NEW_TOKENS, **options: Any) -> torch.Tensor:
@@ -110,8 +118,11 @@ class _WithoutVideos:
         """What transformers checks here is the class of the parts; the ones below come from its own Auto classes."""
 
 
-def _processor(config: Any, card: ModelCard, folder: Path) -> Any:
-    kind = PROCESSOR_MAPPING.get(type(config), None)
+def _as_published(config: Any, card: ModelCard, folder: Path) -> Any:
+    try:
+        kind = PROCESSOR_MAPPING.get(type(config), None)
+    except ImportError as exc:  # Gemma 4's needs torchvision, whatever it is to read (5.19)
+        raise ModelError(f"{card.id} could not be loaded: {str(exc).splitlines()[0]}") from exc
     if kind is None or "video_processor" not in kind.get_attributes():
         return opened(transformers.AutoProcessor, card, folder)
     if kind is transformers.SmolVLMProcessor:  # for pictures the same, and its own wants num2words for videos

@@ -13,9 +13,11 @@ from transformers.pipelines import DocumentQuestionAnsweringPipeline
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
 from cluster.tasks import Option, Task
-from deployments.hub.checkpoint import Checkpoint, network, opened
+from deployments.hub.checkpoint import Checkpoint, network
 from deployments.hub.page_words import around, page_words
-from deployments.hub.picture_writers import NEVER_READ, PictureWriter, generated, tensors, texts
+from deployments.hub.picture_writers import NEVER_READ, PictureWriter, generated, opened_processor, tensors, texts
+from deployments.hub.pictures import image_processor
+from deployments.hub.tokens import opened_tokenizer
 from deployments.model import Call, Computation, Output
 from deployments.vision import Ocr, open_picture
 
@@ -45,11 +47,11 @@ class VisualReader(Checkpoint):
         net = network((transformers.AutoModelForVisualQuestionAnswering, transformers.AutoModelForImageTextToText), card, folder)
         match net.config.model_type:
             case "blip":
-                return cls(net, _Blip(net, opened(transformers.AutoProcessor, card, folder)), 8)
+                return cls(net, _Blip(net, opened_processor(net.config, card, folder)), 8)
             case "vilt":
-                return cls(net, _Vilt(net, opened(transformers.AutoProcessor, card, folder)), 8)
+                return cls(net, _Vilt(net, opened_processor(net.config, card, folder)), 8)
             case "git":
-                return cls(net, _Git(net, opened(transformers.AutoProcessor, card, folder)), 1)
+                return cls(net, _Git(net, opened_processor(net.config, card, folder)), 1)
         return cls(net, _Told(PictureWriter.load(net, card, folder)), 1)
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
@@ -147,8 +149,7 @@ class DocumentReader(Checkpoint):
             return cls(net, lambda path, question: _answered(writer.write(open_picture(path), question)))
         if net.config.encoder.model_type != "donut-swin":
             raise ModelError(f"{card.id} was not made for {' or '.join(card.tasks)}: it takes no question")
-        prepare, tokenizer = opened(transformers.AutoImageProcessor, card, folder), opened(transformers.AutoTokenizer, card, folder)
-        return cls(net, _Donut(net, prepare, tokenizer))
+        return cls(net, _Donut(net, image_processor(card, folder, net.config), opened_tokenizer(card, folder)))
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         return [self._read(Path(call.inputs[0]), asked(call, Option.QUESTION)[:MAX_QUESTION_CHARACTERS]) for call in calls]
@@ -185,9 +186,9 @@ class _Layout:
 
     @classmethod
     def load(cls, net: Any, card: ModelCard, folder: Path, ocr: Computation) -> Self:
-        tokenizer, prepare = opened(transformers.AutoTokenizer, card, folder), None
+        tokenizer, prepare = opened_tokenizer(card, folder), None
         if net.config.model_type != "layoutlm":
-            prepare = opened(transformers.AutoImageProcessor, card, folder)
+            prepare = image_processor(card, folder, net.config)
             prepare.apply_ocr = False  # with Tesseract, that is
         pipeline = _LayoutPipeline(model=net, tokenizer=tokenizer, image_processor=prepare, device=net.device)
         # RoBERTa's positions begin at 2.

@@ -1,6 +1,5 @@
 """Pictures and labels that were not known before: which label fits a picture, and where the labelled things are."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +11,11 @@ import transformers
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
 from cluster.tasks import Option
-from deployments.detector import Found, distinct
-from deployments.hub.checkpoint import Checkpoint, network, opened
+from deployments.detector import Found, distinct, findings
+from deployments.hub.checkpoint import Checkpoint, network
 from deployments.hub.picture_writers import tensors
+from deployments.hub.pictures import image_processor
+from deployments.hub.tokens import opened_tokenizer
 from deployments.model import Call, Output
 from deployments.vision import open_picture
 
@@ -42,7 +43,7 @@ class ZeroShotImageClassifier(Checkpoint):
     @classmethod
     def load(cls, card: ModelCard, folder: Path) -> Self:
         net = network(transformers.AutoModelForZeroShotImageClassification, card, folder)
-        return cls(net, opened(transformers.AutoImageProcessor, card, folder), opened(transformers.AutoTokenizer, card, folder))
+        return cls(net, image_processor(card, folder, net.config), opened_tokenizer(card, folder))
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         wanted = [labels_of(call, 2) for call in calls]
@@ -83,7 +84,7 @@ class ZeroShotDetector(Checkpoint):
     @classmethod
     def load(cls, card: ModelCard, folder: Path) -> Self:
         net = network(transformers.AutoModelForZeroShotObjectDetection, card, folder)
-        return cls(net, opened(transformers.AutoImageProcessor, card, folder), opened(transformers.AutoTokenizer, card, folder))
+        return cls(net, image_processor(card, folder, net.config), opened_tokenizer(card, folder))
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         return [self._detect(open_picture(Path(call.inputs[0])), labels_of(call, 1)) for call in calls]
@@ -95,7 +96,8 @@ class ZeroShotDetector(Checkpoint):
         size = torch.tensor([[picture.height, picture.width]], device=found.pred_boxes.device)
         (things,) = self._prepare.post_process_object_detection(found, threshold=least, target_sizes=size)
         rows = zip(things["labels"].tolist(), things["scores"].tolist(), things["boxes"].tolist(), strict=True)
-        return _listing(distinct([Found(labels[label], round(score, 4), _inside(box, picture.size)) for label, score, box in rows]))
+        objects = [Found(labels[label], round(score, 4), _inside(box, picture.size)) for label, score, box in rows]
+        return findings(distinct([thing for thing in objects if _has_area(thing.box)]))
 
     def _matched(self, pixels: Any, labels: Sequence[str]) -> Any:
         """OWL: one query a label, in the words that it was trained with."""
@@ -153,16 +155,11 @@ def _with_article(label: str) -> str:
 
 
 def _inside(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Cut at the edges of the picture; OWLv2's boxes may lie in the padding."""
+    """Cut at the edges of the picture."""
     left, top, right, bottom = (round(min(max(place, 0.0), float(size[axis])), 1) for place, axis in zip(box, (0, 1, 0, 1), strict=True))
     return left, top, right, bottom
 
 
-def _listing(found: Sequence[Found]) -> Output:
-    """2 × cat (0.81), 1 × couch (0.33): as the embedded detector says it."""
-    groups: dict[str, list[Found]] = defaultdict(list)
-    for thing in found:
-        groups[thing.label].append(thing)
-    counts = ", ".join(f"{len(things)} × {label} ({things[0].score:.2f})" for label, things in groups.items())
-    objects = [{"label": thing.label, "score": thing.score, "box": list(thing.box)} for thing in found]
-    return Output(counts or "none of these things were found", {"objects": objects})
+def _has_area(box: Sequence[float]) -> bool:
+    """What OWLv2 sees in the padding beside a picture has none."""
+    return box[2] > box[0] and box[3] > box[1]

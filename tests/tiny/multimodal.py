@@ -50,7 +50,9 @@ def gpt2_tokenizer() -> Any:
 
 
 def clip_tokenizer(tokens: int) -> Any:
-    vocabulary = bytes_vocabulary("<|startoftext|>", "<|endoftext|>", suffix="</w>")
+    """The marks have the highest numbers, as CLIP's own: its text encoder looks for the end there, OWL-ViT takes a first 0 for no query."""
+    vocabulary = bytes_vocabulary(suffix="</w>")
+    vocabulary |= {"<|startoftext|>": len(vocabulary), "<|endoftext|>": len(vocabulary) + 1}
     return tf.CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=tokens)
 
 
@@ -66,14 +68,14 @@ def chat_tokenizer(*special: str) -> Any:
     return tokenizer
 
 
-def save(folder: Path, config: Any, kind: Any, *parts: Any, **generation: Any) -> None:
-    """The network's weights are large enough that pictures make a difference."""
+def save(folder: Path, config: Any, kind: Any, *parts: Any, spread: float = 0.2, **generation: Any) -> None:
+    """The weights spread widely enough that different pictures give different results."""
     torch.manual_seed(0)
     net = kind(config).eval()
     with torch.no_grad():
-        for name, tensor in net.named_parameters():
+        for tensor in net.parameters():
             if tensor.dim() > 1:
-                tensor.normal_(0.0, 0.3 if "embed" in name else 0.2)
+                tensor.normal_(0.0, spread)
     for name, value in generation.items():
         setattr(net.generation_config, name, value)
     net.save_pretrained(folder)
@@ -127,7 +129,13 @@ def vit_gpt2(folder: Path) -> None:
 def trocr(folder: Path) -> None:
     """The class of microsoft/trocr-base-printed: its weights lack the encoder's pooler."""
     tokenizer = roberta_tokenizer()
-    size = {"d_model": HIDDEN, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 32, "cross_attention_hidden_size": HIDDEN}
+    size = {
+        "d_model": HIDDEN,
+        "decoder_layers": 1,
+        "decoder_attention_heads": 2,
+        "decoder_ffn_dim": 32,
+        "cross_attention_hidden_size": HIDDEN,
+    }
     decoder = tf.TrOCRConfig(**size, vocab_size=len(tokenizer), max_position_embeddings=64, bos_token_id=0, pad_token_id=1, eos_token_id=2)
     config = tf.VisionEncoderDecoderConfig.from_encoder_decoder_configs(tf.ViTConfig(**LAYERS, **PATCHES), decoder)
     generation = {"decoder_start_token_id": 2, "eos_token_id": 2, "pad_token_id": 1, "max_length": 16}
@@ -162,7 +170,9 @@ def donut(folder: Path) -> None:
     encoder = tf.DonutSwinConfig(image_size=SIDE, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4)
     size = {"d_model": HIDDEN, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 32}
     ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
-    decoder = tf.MBartConfig(**size, **ids, vocab_size=len(tokenizer), max_position_embeddings=96, is_decoder=True, add_cross_attention=True)
+    decoder = tf.MBartConfig(
+        **size, **ids, vocab_size=len(tokenizer), max_position_embeddings=96, is_decoder=True, add_cross_attention=True
+    )
     config = tf.VisionEncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
     generation = {"decoder_start_token_id": tokenizer.convert_tokens_to_ids("<s_docvqa>"), "eos_token_id": 2, "pad_token_id": 1}
     processor = tf.DonutProcessor(tf.DonutImageProcessorPil(size=SQUARE), tokenizer)
@@ -234,8 +244,7 @@ def llava(folder: Path) -> None:
 
 def clip(folder: Path) -> None:
     tokenizer = clip_tokenizer(77)
-    text = {**LAYERS, "vocab_size": len(tokenizer), "max_position_embeddings": 77, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    config = tf.CLIPConfig(text_config=text, vision_config={**LAYERS, **PATCHES}, projection_dim=HIDDEN)
+    config = tf.CLIPConfig(text_config=_clip_text(tokenizer, 77), vision_config={**LAYERS, **PATCHES}, projection_dim=HIDDEN)
     processor = tf.CLIPProcessor(tf.CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=SQUARE), tokenizer)
     save(folder, config, tf.CLIPModel, processor)
 
@@ -257,8 +266,12 @@ def owlv2(folder: Path) -> None:
 
 def _owl_config(kind: Any) -> Any:
     tokenizer = clip_tokenizer(16)
-    text = {**LAYERS, "vocab_size": len(tokenizer), "max_position_embeddings": 16, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    return kind(text_config=text, vision_config={**LAYERS, **PATCHES}, projection_dim=HIDDEN)
+    return kind(text_config=_clip_text(tokenizer, 16), vision_config={**LAYERS, **PATCHES}, projection_dim=HIDDEN)
+
+
+def _clip_text(tokenizer: Any, tokens: int) -> dict[str, Any]:
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    return {**LAYERS, **ids, "vocab_size": len(tokenizer), "max_position_embeddings": tokens}
 
 
 def grounding_dino(folder: Path) -> None:
@@ -269,8 +282,8 @@ def grounding_dino(folder: Path) -> None:
     layers = {"encoder_layers": 1, "decoder_layers": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "d_model": 32}
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_queries": 12, "max_text_len": 64}
     config = tf.GroundingDinoConfig(backbone_config=backbone, text_config=text, **layers, **heads)
-    prepare = tf.GroundingDinoImageProcessorPil(size={"shortest_edge": SIDE, "longest_edge": 2 * SIDE})
-    save(folder, config, tf.GroundingDinoForObjectDetection, prepare, tokenizer)
+    prepare = tf.GroundingDinoImageProcessorPil(size={"shortest_edge": 2 * SIDE, "longest_edge": 4 * SIDE})
+    save(folder, config, tf.GroundingDinoForObjectDetection, prepare, tokenizer, spread=0.05)
 
 
 def drop_weights(folder: Path, prefix: str) -> None:
