@@ -3,12 +3,12 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cluster.errors import HuggingGPTError
-from cluster.tasks import Task
+from cluster.tasks import Family, Task
 
 
 def home_folder() -> Path:
@@ -87,6 +87,9 @@ class Limits(_Section):
     max_runs_in_flight: int = Field(default=64, gt=0)
 
 
+FamilyName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]  # of cluster.tasks.Family, or one that own model cards name
+
+
 class AppSettings(_Section):
     """`args` of the application `controller.app:build`."""
 
@@ -98,7 +101,7 @@ class AppSettings(_Section):
     artifacts: str = Field(default_factory=lambda: f"file://{home_folder()}/artifacts")  # any fsspec URL that all nodes see
     models: Path = Field(default_factory=models_folder)
     catalogues: tuple[Path, ...] = ()  # YAML files of own model cards, after the built-in ones
-    families: Mapping[str, FamilySettings] = Field(default_factory=lambda: {name: FamilySettings() for name in ("text", "vision", "speech")})
+    families: Mapping[FamilyName, FamilySettings] = Field(default_factory=lambda: {family.value: FamilySettings() for family in Family})
     hub: HubSettings = HubSettings()
     ingress: Mapping[str, Any] = Field(default_factory=dict)  # deployment options of the HTTP door
 

@@ -5,15 +5,31 @@ from typing import Any
 
 from ray.serve import Application
 
+from cluster.catalogue import Catalogue
+from cluster.errors import HuggingGPTError
 from cluster.settings import AppSettings, parse
+from cluster.tasks import Family
 from controller.ingress import Ingress
+from deployments.board import board_application
 from deployments.replica import family_deployment
 
 
 def build(args: Mapping[str, Any]) -> Application:
-    """The application behind the HTTP door: the ingress and one deployment per family. Raises HuggingGPTError for wrong settings."""
+    """The application behind the HTTP door: the ingress, one deployment per family, and the board where replicas tell their state.
+
+    Raises HuggingGPTError for wrong settings.
+    """
     settings = parse(AppSettings, args)
-    families = {name: family_deployment(name, family, settings).bind(settings) for name, family in settings.families.items()}
+    check_families(settings, Catalogue.of(settings))
+    board = board_application()
+    families = {name: family_deployment(name, family).bind(name, settings, board) for name, family in settings.families.items()}
     ingress: Any = Ingress  # serve.deployment is untyped
-    application: Application = ingress.options(**settings.ingress).bind(settings, families)
+    application: Application = ingress.options(**settings.ingress).bind(settings, families, board)
     return application
+
+
+def check_families(settings: AppSettings, catalogue: Catalogue) -> None:
+    """A family is one of the task table's or one that a card names; any other name is a slip of the pen, and its replicas would idle."""
+    known = {*Family, *(card.family for card in catalogue.cards.values())}
+    if unknown := sorted(set(settings.families) - known):
+        raise HuggingGPTError(f"no card names the family {', '.join(unknown)}; the families are {', '.join(sorted(known))}")

@@ -2,10 +2,12 @@
 
 Ray resolves those futures between the replicas; nothing here waits before dispatching. What this file waits for are
 results: to report them, to cancel a step that is past its time, and to submit again what a dying replica took along.
+While the first steps run, the replicas are told which models the later ones want.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,8 +37,21 @@ class Dispatch:
 
     def submit(self, upstream: Sequence[Any]) -> Any:
         """The step's future. `upstream` are futures or results of the steps it needs, in the order of `Step.needs`."""
-        replica = self.family.options(multiplexed_model_id=self.request.models[0])
-        return replica.run.remote(self.request, *upstream)
+        return self._replica.run.remote(self.request, *upstream)
+
+    def warm(self) -> Any:
+        """The future of telling a replica that this step will want its first model."""
+        model_id = self.request.models[0]
+        return self._replica.warm.remote(model_id, self.request.cards.get(model_id))
+
+    @property
+    def model(self) -> tuple[int, str]:
+        """Its first model, in its family: what warming is about."""
+        return id(self.family), self.request.models[0]
+
+    @property
+    def _replica(self) -> Any:
+        return self.family.options(multiplexed_model_id=self.request.models[0])
 
 
 async def run_graph(plan: Plan, dispatches: Mapping[str, Dispatch], emit: Emit) -> dict[str, TaskResult]:
@@ -44,6 +59,7 @@ async def run_graph(plan: Plan, dispatches: Mapping[str, Dispatch], emit: Emit) 
     run = _GraphRun(dispatches, emit)
     for step in plan.steps:
         run.submit(step)
+    run.warm(plan)
     try:
         async with asyncio.TaskGroup() as tasks:
             for step in plan.steps:
@@ -58,13 +74,24 @@ class _GraphRun:
         self._dispatches = dispatches
         self._emit = emit
         self._futures: dict[str, Any] = {}
+        self._warming: list[asyncio.Task[None]] = []
         self.settled: dict[str, asyncio.Task[TaskResult]] = {}
 
     def submit(self, step: Step) -> None:
         upstream = [self._futures[need] for need in step.needs]
         self._futures[step.id] = self._dispatches[step.id].submit(upstream)
 
+    def warm(self, plan: Plan) -> None:
+        """Once for every model that only later steps want: one that a first step wants is loaded by that step."""
+        told = {self._dispatches[step.id].model for step in plan.steps if not step.needs}
+        for dispatch in (self._dispatches[step.id] for step in plan.steps if step.needs):
+            if dispatch.model not in told:
+                told.add(dispatch.model)
+                self._warming.append(asyncio.create_task(_told(dispatch)))
+
     def cancel_unsettled(self) -> None:
+        for warming in self._warming:
+            warming.cancel()
         for step_id, task in self.settled.items():
             if task.cancelled():
                 self._futures[step_id].cancel()
@@ -105,3 +132,9 @@ class _GraphRun:
                 break
             self._futures[step.id] = self._dispatches[step.id].submit(needed)
         return Failed(step.id, step.task, f"its replica died {TRIES} times: {death}", "replica_died")
+
+
+async def _told(dispatch: Dispatch) -> None:
+    """A warm-up is a guess: whether it works shows in the step itself."""
+    with suppress(RayError, RayServeException):
+        await dispatch.warm()

@@ -54,15 +54,27 @@ class Computation:
     """
 
     max_batch = 1
+    is_computing = False  # also for a call that nobody waits for any more
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1)
 
+    def close(self) -> None:
+        """Ends the model's thread, so that nothing holds the model any more. Waits for a computation that was left behind."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
     async def run(self, calls: Sequence[Call]) -> list[Output | ModelError]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._compute_each, calls)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._compute_all, calls)
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         raise NotImplementedError
+
+    def _compute_all(self, calls: Sequence[Call]) -> list[Output | ModelError]:
+        self.is_computing = True
+        try:
+            return self._compute_each(calls)
+        finally:
+            self.is_computing = False
 
     def _compute_each(self, calls: Sequence[Call]) -> list[Output | ModelError]:
         """The whole batch, or, when it fails, call by call, so that one bad input does not spoil its neighbours."""

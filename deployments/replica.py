@@ -1,133 +1,236 @@
-"""The one Ray class that runs experts: it fetches inputs, keeps models loaded, batches, falls back, and times. A failure is data."""
+"""The one Ray class that runs experts: it fetches inputs, leases models, batches, falls back, and times. A failure is data.
+
+A step's candidates are tried in order. A candidate with others behind it gets two thirds of the time that is left, the last one
+all of it: a download that hangs costs a step of ten minutes its first seven, and the next model has the other three.
+"""
 
 import asyncio
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import serve
 from ray.serve import Deployment
 
 from cluster.artifacts import ArtifactStore
-from cluster.catalogue import BUILT_IN, Catalogue
-from cluster.chat import OpenAIChat
-from cluster.errors import HuggingGPTError, ModelError
+from cluster.catalogue import Catalogue, ModelCard
+from cluster.errors import HuggingGPTError, ModelError, NotFound
 from cluster.logs import log_to_stderr, logger
 from cluster.messages import Done, Failed, FromStep, Input, Skipped, Span, TaskRequest, TaskResult, Value
 from cluster.metrics import TaskPart, count_error, count_fallback, observe_task
 from cluster.settings import AppSettings, FamilySettings
+from cluster.state import ModelState, ReplicaState
 from cluster.tasks import TASKS, Media
-from deployments.llm_expert import LanguageExpert
-from deployments.model import Call, MediaOutput, Model, Output
-from deployments.registry import LOADERS
-from deployments.store import ModelStore
+from deployments.board import HEARTBEAT_S
+from deployments.breaker import Breaker
+from deployments.bulletin import Bulletin
+from deployments.figures import Figures
+from deployments.identity import Identity, tell_router, this_replica
+from deployments.memory import drop_frames, ran_out_of_memory
+from deployments.model import Call, Computation, MediaOutput, Model, Output
+from deployments.model_cache import ModelCache, NotReady, Source, Stage, described
+from deployments.opener import ModelOpener
 
-MAX_BATCH = 16
+SHARE = 2 / 3  # of the time left, for a candidate that others stand behind
+TIMEOUT = "timeout"  # a Failed step's kind
+TELL_GAP_S = 1.0  # between two reports to the board
+ROUTER_GAP_S = 0.05
+ROUTER_HEARTBEAT_S = 60.0  # a Serve controller that was restarted has forgotten who has which model
+
+# What a stage that did not end in time is called.
+_UNDONE = {
+    Stage.DOWNLOAD: "not downloaded",
+    Stage.WAIT: "found no room in memory, which other models were using,",
+    Stage.LOAD: "not loaded",
+    Stage.RUN: "not done",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _GaveWay:
+    """Why a candidate gave nothing. `sentence` names the model and the stage."""
+
+    sentence: str
+    kind: str = ModelError.code
 
 
 class FamilyReplica:
-    """Runs every model of one family; `load` is what Serve multiplexes."""
+    """Runs every model of one family. Plain asyncio; `family_deployment` adds what needs Serve."""
 
-    def __init__(self, settings: AppSettings) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: AppSettings,
+        board: Any | None = None,
+        *,
+        source: Source | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         log_to_stderr()
-        self._catalogue = Catalogue.read(BUILT_IN, *settings.catalogues)
+        family = settings.families[name]
+        self._name = name
+        self._board = board
+        self._catalogue = Catalogue.of(settings)
         self._artifacts = ArtifactStore(settings.artifacts)
-        self._store = ModelStore(settings.models)
-        self._settings = settings
-        self._load_s: dict[str, float] = {}
+        self._identity: Identity | None = None
+        self._figures = Figures()
+        self._breaker = Breaker(family.failures_in_a_row, family.rest_s, clock)
+        self._cache = ModelCache(
+            family.memory_bytes,
+            source or ModelOpener(settings),
+            clock=clock,
+            changed=self._models_changed,
+            on_loaded=self._figures.loaded,
+        )
+        self._to_board = Bulletin("the board", self._report, TELL_GAP_S, HEARTBEAT_S)
+        self._to_router = Bulletin("the router", self._tell_router, ROUTER_GAP_S, ROUTER_HEARTBEAT_S)
 
     async def run(self, request: TaskRequest, *upstream: TaskResult) -> TaskResult:
         """One step. `upstream` are the results that FromStep inputs point into; never raises for a model's failure."""
         arrived_s = time.time()
         if (missing := next((result for result in upstream if not isinstance(result, Done)), None)) is not None:
             return Skipped(request.step_id, request.task, missing.step_id)
+        self._start()
         try:
-            async with asyncio.timeout(request.timeout_s):
-                result = await self._first_that_works(request, upstream, arrived_s)
+            result = await self._first_that_works(request, upstream, arrived_s)
         except TimeoutError:
-            result = Failed(request.step_id, request.task, f"not done within {request.timeout_s:g} s", "timeout")
+            result = Failed(request.step_id, request.task, f"not done within {request.timeout_s:g} s", TIMEOUT)
         except HuggingGPTError as exc:
             result = Failed(request.step_id, request.task, exc.message, exc.code)
         _observe(result)
+        self._to_board.changed()
         return result
 
-    async def load(self, model_id: str) -> Model:
-        """Brings a model into memory, fetching its files first if need be. Raises ModelError."""
-        started = time.perf_counter()
-        model = await asyncio.to_thread(self._load_blocking, model_id)
-        self._load_s[model_id] = time.perf_counter() - started
-        return model
+    async def warm(self, model_id: str, card: ModelCard | None = None) -> None:
+        """Begins to load a model that a later step will want, if that disturbs nobody. Returns at once, and tells nothing."""
+        self._start()
+        if card is None and (card := self._catalogue.cards.get(model_id)) is None:
+            return
+        if not self._breaker.is_set_aside(model_id):
+            self._cache.warm(card)
 
     async def check_health(self) -> None:
         """Answers while models compute, since they do so in their own threads."""
+        self._start()
 
-    def _load_blocking(self, model_id: str) -> Model:
-        card = self._catalogue.card(model_id)
-        if card.loader == "llm":
-            llm = self._settings.llm
-            return LanguageExpert(OpenAIChat.from_settings(llm), llm.timeout_s)
-        if card.loader not in LOADERS:
-            raise ModelError(f"the card {card.id} names the loader {card.loader}, which is none of {', '.join(LOADERS)}")
-        folder = self._store.ensure(card) if card.has_files else None
-        try:
-            return LOADERS[card.loader](card, folder)
-        except (OSError, RuntimeError, ValueError, ImportError) as exc:
-            raise ModelError(f"the model {card.id} could not be loaded: {exc}") from exc
+    def state(self) -> ReplicaState:
+        identity = self._identity or this_replica()
+        loaded, set_aside = frozenset(self._cache.loaded), self._breaker.set_aside
+        models = dict.fromkeys((*self._cache.known, *self._figures.models, *sorted(set_aside)))
+        return ReplicaState(
+            replica=identity.replica,
+            family=self._name,
+            node=identity.node,
+            budget_bytes=self._cache.budget_bytes,
+            used_bytes=self._cache.used_bytes,
+            models=tuple(
+                ModelState(
+                    model=model,
+                    is_loaded=model in loaded,
+                    in_flight=self._cache.in_flight(model),
+                    run_s=self._figures.of(model).run_s,
+                    load_s=self._figures.of(model).load_s,
+                    is_set_aside=model in set_aside,
+                )
+                for model in models
+            ),
+        )
+
+    # A step
 
     async def _first_that_works(self, request: TaskRequest, upstream: Sequence[TaskResult], arrived_s: float) -> TaskResult:
-        inputs = await self._fetched(request, upstream)
-        call = Call(request.task, inputs, request.options)
-        fallbacks: list[str] = []
-        for model_id in request.models:
-            self._load_s.pop(model_id, None)
-            started_s = time.time()
-            try:
-                output = await self._output(model_id, call)
-            except ModelError as exc:
-                logger.warning("model gave way", extra={"model": model_id, "task": request.task, "reason": exc.message})
-                fallbacks.append(f"{model_id}: {exc.message}")
+        deadline_s = _now() + request.timeout_s
+        async with asyncio.timeout_at(deadline_s):
+            call = Call(request.task, await self._fetched(request, upstream), request.options)
+        models, passed_over = self._breaker.candidates(request.models)
+        gave_way = [_GaveWay(sentence) for sentence in passed_over]
+        for place, model_id in enumerate(models):
+            until_s = _until(_now(), deadline_s, is_last=place == len(models) - 1)
+            attempt = _Attempt(model_id, time.time(), until_s)
+            output = await self._tried(attempt, request, call)
+            if isinstance(output, _GaveWay):
+                logger.warning("model gave way", extra={"model": model_id, "task": request.task, "reason": output.sentence})
                 count_fallback(request.task)
+                gave_way.append(output)
                 continue
-            value = await self._stored(output.value)
-            span = Span(arrived_s, started_s, time.time(), self._load_s.pop(model_id, 0.0), _node())
-            return Done(request.step_id, request.task, model_id, value, span, output.data, tuple(fallbacks))
-        reason = fallbacks[-1] if fallbacks else "no model was named for it"
-        return Failed(request.step_id, request.task, reason, ModelError.code, tuple(fallbacks))
+            async with asyncio.timeout_at(deadline_s):
+                value = await self._stored(output.value)
+            span = Span(arrived_s, attempt.started_s, time.time(), attempt.load_s, self._node)
+            fallbacks = tuple(one.sentence for one in gave_way)
+            return Done(request.step_id, request.task, model_id, value, span, output.data, fallbacks)
+        last = gave_way[-1] if gave_way else _GaveWay("no model was named for it")
+        return Failed(request.step_id, request.task, last.sentence, last.kind, tuple(one.sentence for one in gave_way))
 
-    async def _output(self, model_id: str, call: Call) -> Output:
-        """Raises ModelError, also for what a model's library threw."""
+    async def _tried(self, attempt: "_Attempt", request: TaskRequest, call: Call) -> Output | _GaveWay:
+        """A candidate's output, or why there is none; what is the model's fault is counted."""
+        started_s = _now()
         try:
-            model = await self.load(model_id)
-            if model.max_batch > 1:
-                output: Output | ModelError = await self.batched(model_id, call)
-            else:
-                (output,) = await model.run([call])
-        except HuggingGPTError as exc:
-            raise ModelError(exc.message) from exc
-        except Exception as exc:  # the outer edge of other people's code: whatever an expert throws is its failure
-            logger.exception("model failed", extra={"model": model_id, "task": call.task})
-            raise ModelError(f"{model_id} failed: {type(exc).__name__}: {str(exc)[:200]}") from exc
+            card = request.cards.get(attempt.model_id) or self._catalogue.card(attempt.model_id)
+            async with asyncio.timeout_at(attempt.until_s) as limit:
+                output = await self._output(attempt, card, call)
+        except (NotFound, NotReady) as exc:
+            if isinstance(exc, NotReady):
+                attempt.stage = exc.stage
+            return self._gave_way(attempt, exc.message, counts=isinstance(exc, NotReady) and exc.is_its_fault)
+        except Exception as exc:  # noqa: BLE001 - the outer edge of other people's code: whatever an expert throws is its failure
+            if isinstance(exc, TimeoutError) and limit.expired():
+                waited_s = _now() - started_s
+                sentence = f"{_UNDONE[attempt.stage]} within {waited_s:.3g} s"
+                return self._gave_way(attempt, sentence, counts=attempt.stage is not Stage.WAIT, kind=TIMEOUT)
+            logger.exception("model failed", extra={"model": attempt.model_id, "task": request.task})
+            return self._gave_way(attempt, _reason(exc), counts=True)
         if isinstance(output, ModelError):
-            raise output
+            return self._gave_way(attempt, output.message, counts=False)
+        self._breaker.worked(attempt.model_id)
         return output
 
-    async def batched(self, model_id: str, call: Call) -> Output | ModelError:
-        """Overridden with the Serve-batched version by `family_deployment`."""
-        return (await self.run_batch([(model_id, call)]))[0]
+    def _gave_way(self, attempt: "_Attempt", reason: str, counts: bool, kind: str = ModelError.code) -> _GaveWay:
+        if counts:
+            self._breaker.failed(attempt.model_id)
+        return _GaveWay(f"{attempt.model_id} ({attempt.stage}): {reason}", kind)
 
-    async def run_batch(self, items: Sequence[tuple[str, Call]]) -> list[Output | ModelError]:
-        """Calls of several models, each model's together, in batches no larger than it likes."""
-        outputs: dict[int, Output | ModelError] = {}
-        for model_id in dict.fromkeys(model_id for model_id, _ in items):
-            places = [place for place, (wanted, _) in enumerate(items) if wanted == model_id]
-            model = await self.load(model_id)
-            for first in range(0, len(places), model.max_batch):
-                chunk = places[first : first + model.max_batch]
-                outputs.update(zip(chunk, await model.run([items[place][1] for place in chunk]), strict=True))
-        return [outputs[place] for place in range(len(items))]
+    async def _output(self, attempt: "_Attempt", card: ModelCard, call: Call) -> Output | ModelError:
+        """When memory runs out, everything unused goes and the model is tried once more, this call alone."""
+        try:
+            return await self._ran(attempt, card, call, self.batched)
+        except Exception as exc:
+            if not ran_out_of_memory(exc):
+                raise
+            logger.warning("out of memory", extra={"model": card.id, "task": call.task})
+            drop_frames(exc)
+        await self._cache.evict_idle()
+        return await self._ran(attempt, card, call, _alone)
+
+    async def _ran(
+        self,
+        attempt: "_Attempt",
+        card: ModelCard,
+        call: Call,
+        run: Callable[[str, Model, Call], Awaitable[Output | ModelError]],
+    ) -> Output | ModelError:
+        lease = self._cache.lease(card)
+        try:
+            async with lease as model:
+                attempt.load_s += lease.load_s
+                sharing = self._cache.in_flight(card.id) if isinstance(model, Computation) else 1
+                started_s = _now()
+                output = await run(card.id, model, call)
+                self._figures.ran(card.id, (_now() - started_s) / sharing)  # calls of one model run after each other, or as one batch
+                return output
+        finally:
+            attempt.stage = lease.stage
+
+    async def batched(self, model_id: str, model: Model, call: Call) -> Output | ModelError:
+        """Overridden with the Serve-batched version by `family_deployment`."""
+        return await _alone(model_id, model, call)
+
+    async def run_batch(self, model_id: str, calls: Sequence[Call]) -> list[Output | ModelError]:
+        """Calls of one model, which each of them has leased."""
+        return await self._cache.model(model_id).run(calls)
+
+    # A step's inputs and output
 
     async def _fetched(self, request: TaskRequest, upstream: Sequence[TaskResult]) -> tuple[str | Path, ...]:
         values = [_value(source, upstream) for source in request.inputs]
@@ -147,26 +250,90 @@ class FamilyReplica:
             return value
         return await asyncio.to_thread(self._artifacts.put, value.content, value.media_type, value.name)
 
+    # What others are told, off the steps' way
 
-def family_deployment(name: str, family: FamilySettings, settings: AppSettings) -> Deployment:
-    """The Serve deployment of a family, to be bound with `settings`."""
+    def _start(self) -> None:
+        """At the first sign of an event loop, which a constructor has none of."""
+        if self._identity is None:
+            self._identity = this_replica()
+            self._to_router.start()
+            if self._board is not None:
+                self._to_board.start()
+
+    @property
+    def _node(self) -> str:
+        return self._identity.node if self._identity else "local"
+
+    def _models_changed(self) -> None:
+        self._to_router.changed()
+        self._to_board.changed()
+
+    async def _report(self) -> None:
+        if self._board is not None:
+            await self._board.report.remote(self.state())
+
+    async def _tell_router(self) -> None:
+        if self._identity is not None:
+            await tell_router(self._identity, self._cache.known)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One candidate's turn at a step."""
+
+    model_id: str
+    started_s: float  # Unix
+    until_s: float  # of the event loop's clock
+    stage: Stage = Stage.DOWNLOAD
+    load_s: float = 0.0
+
+
+def family_deployment(name: str, family: FamilySettings) -> Deployment:
+    """The Serve deployment of a family, to be bound with its name, the settings and the board's handle."""
 
     class Replica(FamilyReplica):
-        @serve.multiplexed(max_num_models_per_replica=family.max_models)
-        async def load(self, model_id: str) -> Model:
-            return await super().load(model_id)
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            # A queue for each model, so that none waits for another's batch. A queue knows its model by name only, and outlives it.
+            self._batches: dict[str, Callable[[Call], Awaitable[Output | ModelError]]] = {}
 
-        @serve.batch(max_batch_size=MAX_BATCH, batch_wait_timeout_s=family.batch_wait_s)
-        async def _batch(self, items: list[tuple[str, Call]]) -> list[Output | ModelError]:
-            return await self.run_batch(items)
+        async def batched(self, model_id: str, model: Model, call: Call) -> Output | ModelError:
+            if model.max_batch == 1:
+                return await _alone(model_id, model, call)
+            if model_id not in self._batches:
+                self._batches[model_id] = self._queue(model_id, model.max_batch)
+            return await self._batches[model_id](call)
 
-        async def batched(self, model_id: str, call: Call) -> Output | ModelError:
-            result: Output | ModelError = await self._batch((model_id, call))
-            return result
+        def _queue(self, model_id: str, max_batch: int) -> Callable[[Call], Awaitable[Output | ModelError]]:
+            @serve.batch(max_batch_size=max_batch, batch_wait_timeout_s=family.batch_wait_s)
+            async def together(calls: list[Call]) -> list[Output | ModelError]:
+                return await self.run_batch(model_id, calls)
 
-    Replica.__name__ = Replica.__qualname__ = f"{name.capitalize()}Family"
+            queue: Callable[[Call], Awaitable[Output | ModelError]] = together
+            return queue
+
+    Replica.__name__ = Replica.__qualname__ = f"{name.title().replace('_', '')}Family"
     made: Deployment = serve.deployment(name=name)(Replica)
     return made.options(**family.deployment)
+
+
+async def _alone(_model_id: str, model: Model, call: Call) -> Output | ModelError:
+    (output,) = await model.run([call])
+    return output
+
+
+def _until(now_s: float, deadline_s: float, *, is_last: bool) -> float:
+    return deadline_s if is_last else now_s + SHARE * (deadline_s - now_s)
+
+
+def _reason(exc: Exception) -> str:
+    if ran_out_of_memory(exc):
+        return "out of memory, also with every unused model gone"
+    return exc.message if isinstance(exc, HuggingGPTError) else described(exc)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _value(source: Input, upstream: Sequence[Any]) -> Value:
@@ -174,12 +341,6 @@ def _value(source: Input, upstream: Sequence[Any]) -> Value:
         value: Value = upstream[source.position].value
         return value
     return source
-
-
-def _node() -> str:
-    with suppress(RuntimeError):
-        return str(ray.get_runtime_context().get_node_id())[:12]
-    return "local"
 
 
 def _observe(result: TaskResult) -> None:
