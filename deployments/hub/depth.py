@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Map = npt.NDArray[np.float32]  # (height, width)
 
 NEAREST_M = 1e-3
+ZOE_PADDING = 3  # ZoeDepth's processor mirrors a margin of 3 × √(side / 2) pixels around the picture
 # ControlNet's annotator/midas: normals from a map whose shorter side is 384; what lies in the farther part of the range is flat.
 NORMALS_PIXELS = 384
 BACKGROUND = 0.4
@@ -52,9 +53,12 @@ class DepthEstimator(Checkpoint):
 
     def _map(self, output: Any, picture: Image.Image) -> "Map":
         """What the network says, at the picture's size: metres, or disparities without a scale."""
-        # The second argument is the size that ZoeDepth had before its padding, and the size wanted of all others.
-        (found,) = self._sight.processor.post_process_depth_estimation(output, [(picture.height, picture.width)])
-        return _resized(found["predicted_depth"].squeeze().numpy(), picture.size)
+        depth: Map = output.predicted_depth[0].squeeze().numpy()
+        if self._sight.network.config.model_type != "zoedepth":
+            return _resized(depth, picture.size)
+        across, down = (int(np.sqrt(side / 2) * ZOE_PADDING) for side in picture.size)
+        padded = _resized(depth, (picture.width + 2 * across, picture.height + 2 * down))
+        return padded[down : down + picture.height, across : across + picture.width]
 
     def _output(self, task: Task, depth: "Map", picture: Image.Image) -> Output:
         disparity = 1 / np.maximum(depth, NEAREST_M) if self._is_metric else depth

@@ -1,5 +1,7 @@
 """What checkpoints call languages: ISO 639-1 codes to those of NLLB and OPUS-MT. Knows no model."""
 
+import re
+
 # NLLB-200's code of each ISO 639-1 code (FLORES-200: ISO 639-3 and script).
 _NLLB = """
 af afr_Latn am amh_Ethi ar arb_Arab as asm_Beng az azj_Latn be bel_Cyrl bg bul_Cyrl bn ben_Beng bo bod_Tibt bs bos_Latn ca cat_Latn
@@ -13,8 +15,8 @@ rw kin_Latn sa san_Deva sd snd_Arab si sin_Sinh sk slk_Latn sl slv_Latn sm smo_L
 st sot_Latn su sun_Latn sv swe_Latn sw swh_Latn ta tam_Taml te tel_Telu tg tgk_Cyrl th tha_Thai ti tir_Ethi tk tuk_Latn tl tgl_Latn
 tn tsn_Latn tr tur_Latn ts tso_Latn tt tat_Cyrl ug uig_Arab uk ukr_Cyrl ur urd_Arab uz uzn_Latn vi vie_Latn wo wol_Latn xh xho_Latn
 yi ydd_Hebr yo yor_Latn zh zho_Hans zu zul_Latn
-""".split()
-NLLB = dict(zip(_NLLB[::2], _NLLB[1::2], strict=True))
+"""
+NLLB: dict[str, str] = dict(re.findall(r"(\w+)\s+(\w+)", _NLLB))
 
 # Where OPUS-MT's ISO 639-3 code is another than NLLB's, and the names of its first models.
 _OPUS = {

@@ -15,8 +15,9 @@ from deployments.hub.checkpoint import network, opened
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Kinds of models whose processor exists for torchvision alone, and the one of PIL with the same steps (resize, rescale, normalize).
-STAND_INS = dict.fromkeys(("dinov3_vit", "sam2", "sam2_video"), transformers.ViTImageProcessorPil)
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet's red, green and blue
+# Processors that exist for torchvision alone. All they do is resize, rescale and normalize, which ViT's does with PIL.
+TORCHVISION_ONLY = {"DINOv3ViTImageProcessor", "Sam2ImageProcessor", "SegformerImageProcessor"}
 
 
 class PictureNetwork:
@@ -76,9 +77,28 @@ class PictureNetwork:
 
 def image_processor(card: ModelCard, folder: Path, config: Any) -> Any:
     """The checkpoint's image processor on PIL and numpy. Raises ModelError when it exists for torchvision alone."""
-    if stand_in := STAND_INS.get(config.model_type):
-        return opened(stand_in, card, folder)
+    if _processor_name(card, folder) in TORCHVISION_ONLY:
+        return opened(_ImageNetProcessor, card, folder)
     return opened(transformers.AutoImageProcessor, card, folder, config=config, backend="pil")
+
+
+class _ImageNetProcessor(transformers.ViTImageProcessorPil):
+    image_mean, image_std = MEAN, STD
+
+
+class _Settings:
+    """preprocessor_config.json, or its part of processor_config.json."""
+
+    @staticmethod
+    def from_pretrained(folder: Path, trust_remote_code: bool, **options: Any) -> dict[str, Any]:
+        return dict(transformers.ViTImageProcessorPil.get_image_processor_dict(folder, **options)[0])
+
+
+def _processor_name(card: ModelCard, folder: Path) -> str:
+    """In today's spelling; checkpoints of 2022 say SegformerFeatureExtractor."""
+    settings = opened(_Settings, card, folder)
+    name = str(settings.get("image_processor_type") or settings.get("feature_extractor_type") or "")
+    return name.removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor")
 
 
 def _has_rows(value: Any, count: int) -> bool:

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Callable
 
-ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st vs etc e.g i.e no inc ltd co corp jr sr fig vol pp approx dept est bzw z.b d.h ca nr m mme".split()
+# Bounded repeats: a line of ten thousand dots is no riddle.
+_END = re.compile(r"[.!?…؟।]{1,8}[\"'»”’)\]]{0,4}\s+|[。！？]{1,8}[」』”’)）]{0,4}\s*|\n+\s*")
+_ABBREVIATED = re.compile(
+    r"(?:\W|\A)(?:mr|mrs|ms|dr|prof|st|vs|etc|e\.g|i\.e|no|inc|ltd|co|corp|jr|sr|fig|vol|pp|approx|dept|est|bzw|z\.b|d\.h|ca|nr|mme|[a-z])\.\Z",
+    re.IGNORECASE,
 )
-_END = re.compile(r"[.!?…؟।]+[\"'»”’)\]]*\s+|[。！？]+[」』”’)）]*\s*|\n+\s*")
-_LAST_WORD = re.compile(r"([\w.]+?)\.\s*\Z")
+_LONGEST_ABBREVIATION = 8  # with its dot and the sign before it
 
 
 def sentences(text: str) -> list[str]:
@@ -45,8 +47,7 @@ def _ends(sentence: str, following: str) -> bool:
         return True
     if following.islower():
         return False
-    last = _LAST_WORD.search(sentence)
-    return last is None or not (last[1].lower() in ABBREVIATIONS or (len(last[1]) == 1 and last[1].isalpha() and last[1].isupper()))
+    return not _ABBREVIATED.search(sentence.rstrip()[-_LONGEST_ABBREVIATION:])
 
 
 def _halved(part: str, size: Callable[[str], int], limit: int) -> list[str]:

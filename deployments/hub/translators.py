@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.errors import ModelError
-from cluster.language import language_name
+from cluster.language import NAMES, language_name
 from deployments.hub.language_codes import NLLB, iso_code, names_of
 
 SHOWN = 12  # languages that an error message lists
@@ -44,7 +44,7 @@ def _marian(model_id: str, tokenizer: Any, source: str | None, target: str) -> T
     named = _OPUS_PAIR.search(model_id.lower())
     languages = (tokenizer.source_lang, tokenizer.target_lang)
     from_, into = (iso_code(lang) or (iso_code(named[place + 1]) if named else None) for place, lang in enumerate(languages))
-    if source and from_ and source != from_:
+    if source and from_ in NAMES and source != from_:  # of other languages the detector knows nothing
         raise ModelError(f"{model_id} translates from {_name(from_)}, and the text is in {_name(source)}")
     codes = set(tokenizer.supported_language_codes)
     if code := next((f">>{name}<<" for name in names_of(target) if f">>{name}<<" in codes), None):
