@@ -34,7 +34,7 @@ class Figures:
         return tuple(self._means)
 
     def _touched(self, model_id: str) -> Means:
-        means = self._means[model_id] = self._means.pop(model_id, None) or Means()
+        means = self._means[model_id] = self._means.pop(model_id, Means())
         if len(self._means) > KEPT:
             del self._means[next(iter(self._means))]
         return means

@@ -7,10 +7,15 @@ import pytest
 import yaml
 
 from cluster.catalogue import BUILT_IN, Catalogue
+from cluster.errors import HuggingGPTError
 from cluster.settings import AppSettings, EngineSettings, parse
+from cluster.tasks import Family
+from controller.app import check_families
 from controller.serve_command import read_config
+from deployments.replica import family_deployment
 
 ROOT = Path(__file__).parents[3]
+L4_BYTES = 24_000_000_000
 RAYSERVICE = ROOT / "cluster/k8s/rayservice.yaml"
 
 
@@ -47,15 +52,53 @@ def test_every_embedded_model_has_a_family_that_runs_it() -> None:
     assert {card.family for card in Catalogue.read(BUILT_IN).cards.values() if card.tasks} <= set(families)
 
 
+def test_a_laptop_pays_nothing_for_families_that_no_embedded_model_is_of() -> None:
+    families = parse(AppSettings, read_config(ROOT / "serve_config.yaml").applications[1]["args"]).families
+    assert set(families) == set(Family)
+    embedded = {card.family for card in Catalogue.read(BUILT_IN).cards.values()}
+    least = {name: family.deployment["autoscaling_config"]["min_replicas"] for name, family in families.items()}
+    assert {name for name, replicas in least.items() if replicas} == embedded
+
+
+def test_every_embedded_model_fits_into_a_replica_of_its_family() -> None:
+    families = parse(AppSettings, read_config(ROOT / "serve_config.yaml").applications[1]["args"]).families
+    for card in Catalogue.read(BUILT_IN).cards.values():
+        assert card.memory_bytes <= families[card.family].memory_bytes, card.id
+
+
+def test_a_family_that_no_card_names_stops_the_start_with_those_there_are() -> None:
+    catalogue = Catalogue.read(BUILT_IN)
+    check_families(parse(AppSettings, {}), catalogue)
+    with pytest.raises(HuggingGPTError, match="no card names the family vison; the families are .*vision"):
+        check_families(parse(AppSettings, {"families": {"vison": {}}}), catalogue)
+
+
 def test_the_kubernetes_service_has_vllm_gpu_families_that_grow_and_artifacts_that_all_nodes_see(embedded: Path) -> None:
     llm, app = read_config(embedded).applications
     engine, settings = parse(EngineSettings, llm["args"]), parse(AppSettings, app["args"])
     assert engine.engine == "vllm"
     assert engine.serves_as == settings.llm.model
     assert settings.artifacts.startswith("s3://")
+    assert settings.hub.enabled
+    assert set(settings.families) == set(Family)
     for family in settings.families.values():
         assert family.deployment["ray_actor_options"]["num_gpus"] > 0
         assert family.deployment["autoscaling_config"]["max_replicas"] > 1
+
+
+def test_the_kubernetes_families_that_are_always_there_fit_on_one_card(embedded: Path) -> None:
+    settings = parse(AppSettings, read_config(embedded).applications[1]["args"])
+    always = [family for family in settings.families.values() if family.deployment["autoscaling_config"]["min_replicas"]]
+    assert sum(family.deployment["ray_actor_options"]["num_gpus"] for family in always) <= 1
+    for family in settings.families.values():
+        assert family.memory_bytes <= L4_BYTES * family.deployment["ray_actor_options"]["num_gpus"]
+
+
+def test_every_option_of_a_family_is_one_that_serve_takes(embedded: Path) -> None:
+    for path in (embedded, ROOT / "serve_config.yaml", ROOT / "benchmarks/fakes/serve_config.yaml"):
+        settings = parse(AppSettings, read_config(path).applications[1]["args"])
+        for name, family in settings.families.items():
+            assert family_deployment(name, family).name == name
 
 
 def test_the_kubernetes_services_llm_settings_are_ones_that_the_vllm_engine_takes(embedded: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from cluster.errors import HuggingGPTError
 from cluster.settings import AppSettings, EngineSettings, home_folder, models_folder, parse
+from cluster.tasks import Family
 
 
 def test_no_settings_at_all_give_the_defaults() -> None:
@@ -13,8 +14,18 @@ def test_no_settings_at_all_give_the_defaults() -> None:
 
 
 def test_what_the_yaml_says_arrives() -> None:
-    settings = parse(AppSettings, {"llm": {"timeout_s": 7}, "families": {"text": {"max_models": 2}}})
-    assert (settings.llm.timeout_s, settings.families["text"].max_models) == (7, 2)
+    settings = parse(AppSettings, {"llm": {"timeout_s": 7}, "families": {"text": {"memory_bytes": 2_000}}})
+    assert (settings.llm.timeout_s, settings.families["text"].memory_bytes) == (7, 2_000)
+
+
+def test_every_family_of_the_task_table_is_deployed_unless_told_otherwise() -> None:
+    assert set(parse(AppSettings, {}).families) == set(Family)
+
+
+def test_an_own_family_may_be_named_and_a_name_that_serve_could_not_bear_may_not() -> None:
+    assert "law_texts" in parse(AppSettings, {"families": {"law_texts": {}}}).families
+    with pytest.raises(HuggingGPTError, match="families"):
+        parse(AppSettings, {"families": {"Law texts": {}}})
 
 
 @pytest.mark.parametrize(
@@ -23,6 +34,7 @@ def test_what_the_yaml_says_arrives() -> None:
         ({"plannning": {}}, "plannning"),
         ({"planning": {"max_step": 3}}, "planning.max_step"),
         ({"families": {"text": {"replicas": 3}}}, "families.text.replicas"),
+        ({"families": {"text": {"max_models": 3}}}, "families.text.max_models"),
     ],
 )
 def test_an_unknown_key_is_one_sentence_with_its_place(args: dict[str, object], place: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
+from cluster.catalogue import ModelCard
 from cluster.messages import Done, Failed, Skipped, Span, TaskRequest, TaskResult
 from cluster.tasks import Task
 from controller.events import Event, StepEnded, StepStarted
@@ -30,13 +31,11 @@ class FakeFamily:
     work: dict[str, Work] = field(default_factory=dict)
     submitted: list[str] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
+    warmed: list[tuple[str, str, ModelCard | None]] = field(default_factory=list)  # routed by, named, with
+    warming: Callable[[], Awaitable[None]] = field(default_factory=lambda: _at_once)
 
     def options(self, *, multiplexed_model_id: str) -> Any:
-        return self
-
-    @property
-    def run(self) -> "FakeFamily":
-        return self
+        return _Routed(self, multiplexed_model_id)
 
     def remote(self, request: TaskRequest, *upstream: Any) -> "asyncio.Task[TaskResult]":
         self.submitted.append(request.step_id)
@@ -54,6 +53,30 @@ class FakeFamily:
         return result
 
 
+@dataclass(frozen=True)
+class _Routed:
+    """The handle of one model's replicas."""
+
+    family: FakeFamily
+    model: str
+
+    @property
+    def run(self) -> FakeFamily:
+        return self.family
+
+    @property
+    def warm(self) -> "_Routed":
+        return self
+
+    def remote(self, model_id: str, card: ModelCard | None) -> "asyncio.Future[None]":
+        self.family.warmed.append((self.model, model_id, card))
+        return asyncio.ensure_future(self.family.warming())
+
+
+async def _at_once() -> None:
+    pass
+
+
 def a_plan(**needs: str) -> Plan:
     """`s3="s1 s2"`: step s3 eats what s1 and s2 give."""
     steps = [
@@ -67,8 +90,15 @@ async def ran(family: FakeFamily, plan: Plan, timeout_s: float = 5) -> tuple[dic
     return await run_graph(plan, dispatches(family, plan, timeout_s), told.append), told
 
 
-def dispatches(family: FakeFamily, plan: Plan, timeout_s: float = 5) -> dict[str, Dispatch]:
-    return {s.id: Dispatch(family, TaskRequest("r", s.id, s.task, ("org/model",), (), {}, timeout_s)) for s in plan.steps}
+def dispatches(family: FakeFamily, plan: Plan, timeout_s: float = 5, **models: str) -> dict[str, Dispatch]:
+    """`s2="org/other"`: step s2 wants another model than org/model; its card comes with it."""
+    chosen = {step.id: models.get(step.id, "org/model") for step in plan.steps}
+    cards = {model: a_card(model) for model in models.values()}
+    return {s.id: Dispatch(family, TaskRequest("r", s.id, s.task, (chosen[s.id],), (), {}, timeout_s, cards)) for s in plan.steps}
+
+
+def a_card(model: str) -> ModelCard:
+    return ModelCard(id=model, family="text", loader="fake", tasks=(Task.TEXT_GENERATION,), memory_bytes=1)
 
 
 def dies(times: int) -> Work:
@@ -230,3 +260,42 @@ async def test_a_cancelled_run_cancels_the_steps_still_going_and_those_behind_th
 
 async def test_a_plan_without_steps_has_no_results() -> None:
     assert await ran(FakeFamily(), Plan()) == ({}, [])
+
+
+async def test_the_models_that_only_later_steps_want_are_told_of_at_the_start_and_each_once() -> None:
+    family = FakeFamily()
+    plan = a_plan(s1="", s2="s1", s3="s2", s4="s1")
+    chosen = dispatches(family, plan, s2="org/second", s3="org/third", s4="org/third")
+    told_before_any_step: list[str] = []
+
+    async def begins(request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
+        await asyncio.sleep(0.01)
+        told_before_any_step.extend(model for _, model, _ in family.warmed)
+        return done(request)
+
+    family.work["s1"] = begins
+    await run_graph(plan, chosen, lambda _event: None)
+    assert family.warmed == [(model, model, a_card(model)) for model in ("org/second", "org/third")]
+    assert told_before_any_step == ["org/second", "org/third"]
+
+
+async def test_a_model_that_a_first_step_wants_needs_no_telling() -> None:
+    family = FakeFamily()
+    await ran(family, a_plan(s1="", s2="s1", s3="s2"))
+    assert family.warmed == []
+
+
+async def test_a_warm_up_that_fails_or_hangs_changes_nothing() -> None:
+    async def dies_at_once() -> None:
+        raise ActorDiedError
+
+    async def never() -> None:
+        await asyncio.sleep(60)
+
+    for warming in (dies_at_once, never):
+        family = FakeFamily(warming=warming)
+        plan = a_plan(s1="", s2="s1")
+        async with asyncio.timeout(5):
+            results = await run_graph(plan, dispatches(family, plan, s2="org/other"), lambda _event: None)
+        assert [type(result) for result in results.values()] == [Done, Done]
+        assert len(family.warmed) == 1
