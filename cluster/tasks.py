@@ -149,7 +149,7 @@ _TEXT = (
     TaskSpec(Task.TEXT2TEXT_GENERATION, "rewrite a text as instructed in it", (_T,), _T, Family.TEXT, "seq2seq", "google/flan-t5-base"),
     TaskSpec(Task.CONVERSATIONAL, "reply to what is said", (_T,), _T, Family.TEXT, "causal_lm", "Qwen/Qwen2.5-0.5B-Instruct", is_prompted=True),
     TaskSpec(Task.FILL_MASK, "fill the [MASK] in a sentence", (_T,), _T, Family.TEXT, "masked_lm", "google-bert/bert-base-uncased"),
-    TaskSpec(Task.FEATURE_EXTRACTION, "embedding vector of a text", (_T,), _T, Family.TEXT, "sentence_embedding", "sentence-transformers/all-MiniLM-L6-v2"),
+    TaskSpec(Task.FEATURE_EXTRACTION, "embedding vector of a text", (_T,), _T, Family.TEXT, "sentence_embedding", "BAAI/bge-small-en-v1.5"),
     TaskSpec(Task.TABLE_QUESTION_ANSWERING, "answer a question from a table (CSV)", (_T,), _T, Family.TEXT, "table_qa", "google/tapas-base-finetuned-wtq", required=(Option.QUESTION,)),
     TaskSpec(Task.TEXT_RANKING, "order the lines of a text by how well they answer a question", (_T,), _T, Family.TEXT, "cross_encoder", "cross-encoder/ms-marco-MiniLM-L6-v2", required=(Option.QUESTION,)),
 )

@@ -88,11 +88,11 @@ class Candidates:
         found = await asyncio.gather(*(self._for_task(task) for task in tasks))
         return dict(zip(tasks, found, strict=True))
 
-    async def named(self, model_id: str) -> Candidate:
+    async def named(self, model_id: str, task: Task | None = None) -> Candidate:
         """Any model that a person asks for. Raises HuggingGPTError with the reason when it is not known or must not run here."""
         if card := self._cards.get(model_id):
             return _from_card(card)
-        return _from_card(await self._pinned(model_id, None))
+        return _from_card(await self._pinned(model_id, task))
 
     async def pinned(self, candidate: Candidate, task: Task) -> ModelCard:
         """The card with its files and revision. Raises HuggingGPTError with the reason when the model cannot be had."""

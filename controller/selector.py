@@ -69,7 +69,7 @@ class Selector:
     async def _named(self, plan: Plan, request: Request) -> dict[str, Candidate]:
         """The candidate of each step whose model the person, or else the configuration, has named."""
         wanted = {**self._settings.models, **(request.models or {})}
-        chosen = {step.id: await self._candidates.named(wanted[step.task]) for step in plan.steps if step.task in wanted}
+        chosen = {step.id: await self._candidates.named(wanted[step.task], step.task) for step in plan.steps if step.task in wanted}
         for step in plan.steps:
             if step.id in chosen and step.task not in chosen[step.id].tasks:
                 raise BadRequest(f"the model {chosen[step.id].id} does not do {step.task}")

@@ -86,3 +86,19 @@ def silence(folder: Path, duration_s: float = 2.0) -> Path:
         file.setframerate(rate_hz)
         file.writeframes(bytes(2 * round(duration_s * rate_hz)))
     return path
+
+
+def clip(folder: Path, frames: int = 16) -> Path:
+    """A short film: the cat, and the view moves to the right."""
+    import av
+    from PIL import Image
+
+    path = folder / "clip.mp4"
+    with av.open(str(path), "w") as film, Image.open(photograph("chelsea.png")) as picture:
+        stream = film.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 224, 224, "yuv420p"
+        for n in range(frames):
+            view = picture.convert("RGB").crop((8 * n, 20, 8 * n + 224, 244))
+            film.mux(stream.encode(av.VideoFrame.from_image(view)))
+        film.mux(stream.encode())
+    return path

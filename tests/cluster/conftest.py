@@ -1,14 +1,17 @@
 """One Ray for the session: the whole service on fake models, and clients of it."""
 
 import os
-import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from openai import OpenAI
 
 from benchmarks.fakes import fake_service as started
+from tests.cluster.serving import free_port, served
+from tests.hub.server import HubServer, running_hub
 
 # Here, because Ray reads some of them when it is imported, and the test modules import it.
 os.environ["RAY_AUTH_MODE"] = "disabled"  # Ray 2.60 would make and want a token
@@ -19,11 +22,38 @@ os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 - Ray's sp
 @pytest.fixture(scope="session")
 def fake_service() -> Iterator[str]:
     """The address of the running service on fake models."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with started(port) as url:
+    with started(free_port()) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[HubServer]:
+    with running_hub() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def hub_service(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The whole service, the echo engine for an LLM, with every family and the tests' own hub full of tiny models."""
+    from tests.tiny.hub import publish_every_task  # here: it imports torch and all that runs on it
+
+    folder = tmp_path_factory.mktemp("hub")
+    publish_every_task(hub, folder)
+    config = yaml.safe_load(Path("serve_config.yaml").read_text(encoding="utf-8"))
+    llm, app = config["applications"]
+    llm["args"] = {"engine": "echo", "deployment": {"ray_actor_options": {"num_cpus": 0.1}}}
+    app["args"]["hub"] = {"enabled": True, "endpoint": hub.endpoint}
+    app["args"]["models"] = str(folder / "models")
+    for family in app["args"]["families"].values():
+        family["deployment"] = {"num_replicas": 1, "ray_actor_options": {"num_cpus": 0.1}}
+    with served(config, folder) as url:
+        yield url
+
+
+@pytest.fixture
+def hub_http(hub_service: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=hub_service, timeout=300) as client:
+        yield client
 
 
 @pytest.fixture
@@ -39,5 +69,6 @@ def openai(fake_service: str) -> Iterator[OpenAI]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The real models first: their service must not share the cores with that of the fakes, which lives to the end."""
-    items.sort(key=lambda item: (item.path.parent.name == "cluster", item.path.name != "test_real_inputs.py"))
+    """Services that end with their module first: they must not share the cores with that of the fakes, which lives to the end."""
+    first = ["test_real_inputs.py", "test_every_task.py"]
+    items.sort(key=lambda item: (item.path.parent.name == "cluster", first.index(item.path.name) if item.path.name in first else len(first)))

@@ -3,11 +3,6 @@
 import base64
 import io
 import re
-import signal
-import socket
-import subprocess
-import sys
-import threading
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,41 +17,19 @@ from openai import OpenAI, UnprocessableEntityError
 
 from benchmarks import samples
 from cluster.language import detect_language
+from tests.cluster.serving import served
 
 pytestmark = [pytest.mark.cluster, pytest.mark.models, pytest.mark.timeout(1500)]
 
-START_TIMEOUT_S = 900  # a first start also downloads the models and reads the planner's prompt
 MODEL = "hugginggpt"
 
 
 @pytest.fixture(scope="module")
 def real_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`hgpt serve` with serve_config.yaml on a free port, stopped as a person would stop it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    text = Path("serve_config.yaml").read_text(encoding="utf-8").replace("8000", str(port))
-    config = tmp_path_factory.mktemp("config") / "serve_config.yaml"
-    config.write_text(text, encoding="utf-8")
-    assert yaml.safe_load(text)["http_options"]["port"] == port
-    process = subprocess.Popen(
-        [sys.executable, "-m", "controller.cli", "serve", "--config", str(config)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    timer = threading.Timer(START_TIMEOUT_S, process.kill)
-    timer.start()
-    try:
-        assert process.stdout is not None
-        started = next((line for line in process.stdout if line.startswith("ready at")), None)
-        timer.cancel()
-        assert started, "hgpt serve ended before it was ready"
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        timer.cancel()
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+    """`hgpt serve` with serve_config.yaml on a free port."""
+    config = yaml.safe_load(Path("serve_config.yaml").read_text(encoding="utf-8"))
+    with served(config, tmp_path_factory.mktemp("config")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
