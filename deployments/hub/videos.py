@@ -138,12 +138,13 @@ def video_size_px(pipeline: Any, picture_px: tuple[int, int]) -> tuple[int, int]
     if config.get("sample_width") and config.get("sample_height"):
         factor = pipeline.vae_scale_factor_spatial
         return config["sample_width"] * factor, config["sample_height"] * factor
-    taken = call_parameters(type(pipeline))
-    area = (taken["width"].default or 0) * (taken["height"].default or 0)
-    if type(pipeline).__name__ == "StableVideoDiffusionPipeline":  # its U-Net says what it was trained on: 96² latents are 1024 × 576 pixels
-        area = (pipeline.unet.config.sample_size * pipeline.vae_scale_factor) ** 2
+    if type(pipeline).__name__ == "StableVideoDiffusionPipeline":  # its U-Net says what it learned from: 96² latents are 1024 × 576 pixels
+        area, multiple = (pipeline.unet.config.sample_size * pipeline.vae_scale_factor) ** 2, 8 * pipeline.vae_scale_factor
+    else:
+        taken = call_parameters(type(pipeline))
+        area, multiple = (taken["width"].default or 0) * (taken["height"].default or 0), MULTIPLE_PX
     scale = sqrt(area / (picture_px[0] * picture_px[1]))
-    width, height = (max(MULTIPLE_PX, round(side * scale / MULTIPLE_PX) * MULTIPLE_PX) for side in picture_px)
+    width, height = (max(multiple, round(side * scale / multiple) * multiple) for side in picture_px)
     return width, height
 
 

@@ -66,21 +66,22 @@ def image_to_video(folder: Path) -> None:
     """The class of stabilityai/stable-video-diffusion-img2vid-xt."""
     torch.manual_seed(0)
     network = UNetSpatioTemporalConditionModel(
-        sample_size=32,
-        block_out_channels=WIDE_BLOCKS,
+        sample_size=8,
+        block_out_channels=(32,),
         layers_per_block=1,
-        num_attention_heads=(2, 2),
+        num_attention_heads=(2,),
         cross_attention_dim=TEXT_VECTOR,
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=24,
-        num_frames=4,
-        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
-        up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
+        num_frames=2,
+        down_block_types=("CrossAttnDownBlockSpatioTemporal",),
+        up_block_types=("CrossAttnUpBlockSpatioTemporal",),
     )
     levels = ("DownEncoderBlock2D",) * 2
     vae = AutoencoderKLTemporalDecoder(block_out_channels=WIDE_BLOCKS, down_block_types=levels, latent_channels=4, sample_size=32)
     eye = CLIPVisionModelWithProjection(CLIPVisionConfig(**{**TOWER, "image_size": 224, "patch_size": 32}, projection_dim=TEXT_VECTOR))
-    scheduler = EulerDiscreteScheduler(prediction_type="v_prediction", use_karras_sigmas=True, sigma_min=0.002, sigma_max=700.0)
+    sigmas = {"use_karras_sigmas": True, "sigma_min": 0.002, "sigma_max": 700.0, "timestep_type": "continuous"}
+    scheduler = EulerDiscreteScheduler(prediction_type="v_prediction", **sigmas)
     looks = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
     StableVideoDiffusionPipeline(vae, eye, network, scheduler, looks).save_pretrained(folder)
     rewrite_json(folder / "model_index.json", feature_extractor=["transformers", "CLIPImageProcessor"])
