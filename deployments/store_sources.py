@@ -17,7 +17,7 @@ from huggingface_hub import (
     hf_hub_download,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from cluster.catalogue import ModelCard, ModelFile
@@ -100,7 +100,8 @@ class HubSource:
                 tqdm_class=_meter(wanted.tell),
             )
         except (HfHubHTTPError, EntryNotFoundError, httpx2.HTTPError, OSError) as exc:
-            raise SourceFailed(first_line(exc)) from exc
+            behind = exc.__cause__ if isinstance(exc, LocalEntryNotFoundError) and isinstance(exc.__cause__, Exception) else exc
+            raise SourceFailed(first_line(behind)) from exc
         return Path(path)
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from cluster import hub_line
 from tests.hub.server import HubServer, running_hub
 
 
@@ -16,4 +15,3 @@ def hub_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubS
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with running_hub() as server:
         yield server
-    hub_line._asleep_until_s.clear()

@@ -224,13 +224,13 @@ def words(text: str) -> list[str]:
 
 
 def test_a_text_model_takes_whole_shards_templates_and_the_folders_of_sentence_transformers() -> None:
-    names = words("""config.json generation_config.json model.safetensors.index.json model-00001-of-00002.safetensors
-        model-00002-of-00002.safetensors
+    names = words("""config.json generation_config.json model.safetensors.index.json
+        model-00001-of-00002.safetensors model-00002-of-00002.safetensors
         model-00001-of-00009.safetensors consolidated.safetensors adapter_model.safetensors chat_template.jinja tokenizer.model merges.txt
         trainer_state.json pytorch_model.bin.index.json modules.json 1_Pooling/config.json 2_Dense/config.json 2_Dense/model.safetensors
         original/params.json LICENSE modeling_own.py runs/x.json""")
-    assert transformers_files(names) == words("""config.json generation_config.json model.safetensors.index.json model-00001-of-00002.safetensors
-        model-00002-of-00002.safetensors
+    assert transformers_files(names) == words("""config.json generation_config.json model.safetensors.index.json
+        model-00001-of-00002.safetensors model-00002-of-00002.safetensors
         chat_template.jinja tokenizer.model merges.txt modules.json 1_Pooling/config.json 2_Dense/config.json
         2_Dense/model.safetensors""")
     assert transformers_files([*names, "model.safetensors"]).count("model.safetensors") == 1
@@ -251,7 +251,8 @@ def test_a_pipeline_takes_its_components_in_full_precision_and_no_single_file_ch
         text_encoder/model.fp16.safetensors text_encoder/pytorch_model.bin unet/config.json unet/diffusion_pytorch_model.fp16.safetensors
         unet/diffusion_pytorch_model.non_ema.safetensors vae/config.json vae/diffusion_pytorch_model.bin images/a.json""")
     chosen, lacking = diffusers_files(names, index)
-    assert chosen == words("""model_index.json feature_extractor/preprocessor_config.json text_encoder/config.json text_encoder/model.safetensors
+    assert chosen == words("""model_index.json feature_extractor/preprocessor_config.json text_encoder/config.json
+        text_encoder/model.safetensors
         unet/config.json unet/diffusion_pytorch_model.fp16.safetensors vae/config.json""")
     assert lacking == ["vae"]
 
