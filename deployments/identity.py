@@ -40,4 +40,5 @@ def _push(serve_id: Any, models: list[str]) -> None:
     from ray.serve._private.common import RequestRoutingInfo
     from ray.serve.context import _get_global_client
 
-    _get_global_client().record_request_routing_info(RequestRoutingInfo(replica_id=serve_id, multiplexed_model_ids=models))
+    client: Any = _get_global_client()
+    client.record_request_routing_info(RequestRoutingInfo(replica_id=serve_id, multiplexed_model_ids=models))
