@@ -42,11 +42,12 @@ def hub_service(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
     config = yaml.safe_load(Path("serve_config.yaml").read_text(encoding="utf-8"))
     llm, app = config["applications"]
     llm["args"] = {"engine": "echo", "deployment": {"ray_actor_options": {"num_cpus": 0.1}}}
-    app["args"]["hub"] = {"enabled": True, "endpoint": hub.endpoint}
+    app["args"]["hub"] = {"enabled": True, "endpoint": hub.endpoint, "cache_s": 0, "timeout_s": 3}
     app["args"]["models"] = str(folder / "models")
+    app["args"]["limits"] = {"step_timeout_s": 60}
     for family in app["args"]["families"].values():
         family["deployment"] = {"num_replicas": 1, "ray_actor_options": {"num_cpus": 0.1}}
-    with served(config, folder) as url:
+    with served(config, folder, HGPT_HOME=str(folder / "home")) as url:
         yield url
 
 
@@ -70,5 +71,7 @@ def openai(fake_service: str) -> Iterator[OpenAI]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Services that end with their module first: they must not share the cores with that of the fakes, which lives to the end."""
-    first = ["test_real_inputs.py", "test_every_task.py"]
-    items.sort(key=lambda item: (item.path.parent.name == "cluster", first.index(item.path.name) if item.path.name in first else len(first)))
+    first = ["test_real_inputs.py", "test_hub_models.py"]
+    items.sort(
+        key=lambda item: (item.path.parent.name == "cluster", first.index(item.path.name) if item.path.name in first else len(first))
+    )

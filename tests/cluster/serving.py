@@ -1,5 +1,6 @@
 """`hgpt serve` in a process of its own, started and stopped as a person would."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -23,14 +24,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(config: Mapping[str, Any], folder: Path) -> Iterator[str]:
+def served(config: Mapping[str, Any], folder: Path, **environment: str) -> Iterator[str]:
     """The address of the service with this configuration, moved to a free port. The file of it lies in `folder`."""
     port = free_port()
     text = yaml.safe_dump(dict(config)).replace(str(config["http_options"]["port"]), str(port))
     path = folder / "serve_config.yaml"
     path.write_text(text, encoding="utf-8")
     command = [sys.executable, "-m", "controller.cli", "serve", "--config", str(path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environment)
     timer = threading.Timer(START_TIMEOUT_S, process.kill)
     timer.start()
     try:

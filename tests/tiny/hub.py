@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from cluster.hub_notes import notes
 from cluster.tasks import TASKS, Task
@@ -32,8 +33,8 @@ def publish_every_task(hub: HubServer, folder: Path) -> None:
             publish(hub, model_of(task), task, folder)
 
 
-def publish(hub: HubServer, model_id: str, key: str, folder: Path) -> None:
-    """The checkpoint CHECKPOINTS[key] as the repository `model_id`."""
+def publish(hub: HubServer, model_id: str, key: str, folder: Path, **facts: Any) -> Path:
+    """The checkpoint CHECKPOINTS[key] as the repository `model_id`; gives its folder."""
     place = folder / model_id.replace("/", "--")
     place.mkdir()
     CHECKPOINTS[key](place)
@@ -45,7 +46,8 @@ def publish(hub: HubServer, model_id: str, key: str, folder: Path) -> None:
         else:
             base.rename(moved)
             hub.publish(note.base, moved)
-    hub.publish(model_id, place, pipeline_tag=_tag(key), downloads=1000, likes=10)
+    hub.publish(model_id, place, **{"pipeline_tag": _tag(key), "downloads": 1000, "likes": 10, **facts})
+    return place
 
 
 def _tag(key: str) -> str | None:
