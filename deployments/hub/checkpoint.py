@@ -67,7 +67,8 @@ def network(kinds: Any | Iterable[Any], card: ModelCard, folder: Path, unread: t
     if kind is None:
         made_for = ", ".join(config.architectures or [config.model_type])
         raise ModelError(f"{card.id} is a checkpoint of {made_for}, which cannot do {' or '.join(card.tasks)}")
-    safe = {"use_safetensors": True, "dtype": precision(config.dtype), "output_loading_info": True}
+    # Weights of another size are told below in our words; refused by the library, they are told as "see the report above".
+    safe = {"use_safetensors": True, "dtype": precision(config.dtype), "output_loading_info": True, "ignore_mismatched_sizes": True}
     loaded, report = opened(kind, card, folder, **(safe | options))
     missing = sorted(name for name in report["missing_keys"] if not any(part in name for part in unread))
     if lacking := missing + sorted(str(name) for name, *_ in report.get("mismatched_keys", ())):

@@ -42,14 +42,16 @@ class DepthEstimator(Checkpoint):
 
     @classmethod
     def load(cls, card: ModelCard, folder: Path) -> Self:
-        sight = PictureNetwork.load(AutoModelForDepthEstimation, card, folder)
-        sight.network.float()  # in half precision MiDaS' disparities, up to some thousands, come in steps that show in the normals
-        return cls(sight)
+        # In half precision MiDaS' disparities, up to some thousands, come in steps that show in the normals.
+        return cls(PictureNetwork.load(AutoModelForDepthEstimation, card, folder, dtype=torch.float32))
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         pictures = [open_picture(Path(call.inputs[0])) for call in calls]
         outputs = self._sight.see(pictures)
-        return [self._output(call.task, self._map(*pair), pair[1]) for call, pair in zip(calls, zip(outputs, pictures, strict=True), strict=True)]
+        return [
+            self._output(call.task, self._map(*pair), pair[1])
+            for call, pair in zip(calls, zip(outputs, pictures, strict=True), strict=True)
+        ]
 
     def _map(self, output: Any, picture: Image.Image) -> "Map":
         """What the network says, at the picture's size: metres, or disparities without a scale."""

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModel, AutoModelForImageClassification
 
 from cluster.catalogue import ModelCard
+from cluster.errors import ModelError
 from deployments.hub.checkpoint import Checkpoint
 from deployments.hub.pictures import PictureNetwork
 from deployments.model import Call, Output
@@ -51,7 +52,10 @@ class ImageEmbedder(Checkpoint):
     @classmethod
     def load(cls, card: ModelCard, folder: Path) -> Self:
         # Many ViTs of the hub lack the pooler that the class has for BERT's sake; it is not read.
-        return cls(PictureNetwork.load(AutoModel, card, folder, unread=("pooler.dense",)))
+        sight = PictureNetwork.load(AutoModel, card, folder, unread=("pooler.dense",))
+        if sight.network.main_input_name != "pixel_values" and not hasattr(sight.network, "get_image_features"):
+            raise ModelError(f"{card.id} is a {type(sight.network).__name__}, which reads no pictures")
+        return cls(sight)
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         pictures = [open_picture(Path(call.inputs[0])) for call in calls]

@@ -110,7 +110,11 @@ class PoseEstimator(Checkpoint):
 
     def _named(self, pose: Pose) -> dict[str, Any]:
         joints = [
-            {"joint": self._name(joint), "place": [round(float(side), 1) for side in pose.places[joint]], "score": round(float(pose.scores[joint]), 4)}
+            {
+                "joint": self._name(joint),
+                "place": [round(float(side), 1) for side in pose.places[joint]],
+                "score": round(float(pose.scores[joint]), 4),
+            }
             for joint in pose.seen
         ]
         left, top = pose.places[pose.seen].min(axis=0)

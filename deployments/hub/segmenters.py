@@ -34,7 +34,12 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]  # (height, width, 3)
 
 PALETTE = Path(__file__).parents[1] / "ade20k_palette.txt"  # of mmsegmentation, which ControlNet's maps were drawn with: RGB of 150 classes
-KINDS = (AutoModelForUniversalSegmentation, AutoModelForSemanticSegmentation, AutoModelForInstanceSegmentation, AutoModelForImageSegmentation)
+KINDS = (
+    AutoModelForUniversalSegmentation,
+    AutoModelForSemanticSegmentation,
+    AutoModelForInstanceSegmentation,
+    AutoModelForImageSegmentation,
+)
 # Regions are found on a map of at most this many pixels a side: 150 classes at a photograph's full size would take gigabytes.
 MAP_PIXELS = 1024
 COVER = 0.6  # of a region's colour over the picture
@@ -86,7 +91,9 @@ class Segmenter(Checkpoint):
         if task == Task.SEG_CONTROL:
             classes = self._classes(output, (height, width))
             control = Image.fromarray(palette()[classes])
-            return picture_output(control.resize(picture.size, Image.Resampling.NEAREST), f"{task}.png", {"segments": self._legend(classes, _whole(classes))})
+            return picture_output(
+                control.resize(picture.size, Image.Resampling.NEAREST), f"{task}.png", {"segments": self._legend(classes, _whole(classes))}
+            )
         numbers, regions = self._regions(output, (height, width))
         covered = painted(picture, numbers, regions)
         return picture_output(covered, "segmentation.png", {"segments": self._legend(numbers, regions)})
@@ -191,7 +198,9 @@ class MaskGenerator(Checkpoint):
         """(masks, height, width) of the picture. SAM pads pictures to a square at their right and bottom, SAM 2 stretches them."""
         if "reshaped_input_sizes" in inputs:
             height, width = inputs["reshaped_input_sizes"][0].tolist()
-            square = torch.nn.functional.interpolate(logits[:, None], inputs["pixel_values"].shape[2:], mode="bilinear", align_corners=False)
+            square = torch.nn.functional.interpolate(
+                logits[:, None], inputs["pixel_values"].shape[2:], mode="bilinear", align_corners=False
+            )
             logits = square[:, 0, :height, :width]
         size = (picture.height, picture.width)
         return torch.nn.functional.interpolate(logits[:, None], size, mode="bilinear", align_corners=False)[:, 0]

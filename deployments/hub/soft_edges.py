@@ -29,7 +29,12 @@ BROKEN_WEIGHTS = (OSError, EOFError, UnpicklingError, RuntimeError, KeyError, Va
 SIGMA, MIN_RIDGE, MIN_WIDENED = 3.0, 127, 4
 SMALLEST_PIXELS = 16  # a side; the picture is halved four times
 # The four directions across which a pixel may be the highest of three.
-ACROSS = ([[0, 0, 0], [1, 1, 1], [0, 0, 0]], [[0, 1, 0], [0, 1, 0], [0, 1, 0]], [[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 0, 1], [0, 1, 0], [1, 0, 0]])
+ACROSS = (
+    [[0, 0, 0], [1, 1, 1], [0, 0, 0]],
+    [[0, 1, 0], [0, 1, 0], [0, 1, 0]],
+    [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    [[0, 0, 1], [0, 1, 0], [1, 0, 0]],
+)
 
 
 class Block(torch.nn.Module):

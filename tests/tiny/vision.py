@@ -49,7 +49,9 @@ def resnet(folder: Path) -> None:
 
 
 def dit(folder: Path) -> None:
-    config = tf.BeitConfig(**SMALL, image_size=32, patch_size=8, use_absolute_position_embeddings=True, **labelled("letter", "invoice", "form"))
+    config = tf.BeitConfig(
+        **SMALL, image_size=32, patch_size=8, use_absolute_position_embeddings=True, **labelled("letter", "invoice", "form")
+    )
     size = {"height": 32, "width": 32}
     processor = tf.BeitImageProcessorPil(size=size, crop_size=size, do_center_crop=False, do_reduce_labels=False)
     save(folder, tf.BeitForImageClassification, config, processor)
@@ -84,7 +86,13 @@ def clip(folder: Path) -> None:
 
 def yolos(folder: Path) -> None:
     config = tf.YolosConfig(**SMALL, image_size=[64, 96], patch_size=16, num_detection_tokens=6, **labelled("cat", "dog", "N/A"))
-    save(folder, tf.YolosForObjectDetection, config, tf.YolosImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96}), class_labels_classifier__layers__2__bias=(2.0,))
+    save(
+        folder,
+        tf.YolosForObjectDetection,
+        config,
+        tf.YolosImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96}),
+        class_labels_classifier__layers__2__bias=(2.0,),
+    )
 
 
 DETR: dict[str, Any] = {
@@ -119,7 +127,13 @@ def rt_detr(folder: Path) -> None:
         d_model=16, num_queries=6, decoder_in_channels=[16, 16, 16], decoder_ffn_dim=16, decoder_layers=1, decoder_attention_heads=2,
         num_denoising=0, hidden_expansion=0.5, **labelled("cat", "dog"),
     )  # fmt: skip
-    save(folder, tf.RTDetrForObjectDetection, config, tf.RTDetrImageProcessorPil(size={"height": 64, "width": 64}), class_embed__0__bias=(5.0,))
+    save(
+        folder,
+        tf.RTDetrForObjectDetection,
+        config,
+        tf.RTDetrImageProcessorPil(size={"height": 64, "width": 64}),
+        class_embed__0__bias=(5.0,),
+    )
 
 
 def segformer(folder: Path) -> None:
@@ -149,12 +163,24 @@ def mask2former(folder: Path) -> None:
         backbone_config=backbone, feature_size=32, mask_feature_size=32, hidden_dim=32, encoder_feedforward_dim=16, encoder_layers=1,
         decoder_layers=2, num_attention_heads=2, dim_feedforward=16, num_queries=6, **labelled("cat", "dog", "grass"),
     )  # fmt: skip
-    save(folder, tf.Mask2FormerForUniversalSegmentation, config, tf.Mask2FormerImageProcessorPil(size={"height": 64, "width": 64}), class_predictor__bias=(6.0,))
+    save(
+        folder,
+        tf.Mask2FormerForUniversalSegmentation,
+        config,
+        tf.Mask2FormerImageProcessorPil(size={"height": 64, "width": 64}),
+        class_predictor__bias=(6.0,),
+    )
 
 
 def detr_panoptic(folder: Path) -> None:
     processor = tf.DetrImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96})
-    save(folder, tf.DetrForSegmentation, detr_config(d_model=64, encoder_attention_heads=8, **labelled("cat", "grass")), processor, class_labels_classifier__bias=(6.0,))
+    save(
+        folder,
+        tf.DetrForSegmentation,
+        detr_config(d_model=64, encoder_attention_heads=8, **labelled("cat", "grass")),
+        processor,
+        class_labels_classifier__bias=(6.0,),
+    )
 
 
 def depth_anything(folder: Path, **settings: Any) -> None:
@@ -218,7 +244,9 @@ def sam(folder: Path) -> None:
         mask_decoder_config={"hidden_size": 16, "mlp_dim": 16, "num_attention_heads": 2, "iou_head_hidden_dim": 16, "num_hidden_layers": 1},
     )  # fmt: skip
     square = {"height": 64, "width": 64}
-    processor = tf.SamImageProcessorPil(size={"longest_edge": 64}, pad_size=square, mask_size={"longest_edge": 16}, mask_pad_size={"height": 16, "width": 16})
+    processor = tf.SamImageProcessorPil(
+        size={"longest_edge": 64}, pad_size=square, mask_size={"longest_edge": 16}, mask_pad_size={"height": 16, "width": 16}
+    )
     save(folder, tf.SamModel, config, processor, iou_prediction_head__proj_out__bias=SURE_MASKS)
 
 
