@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 import transformers
 
 from cluster.catalogue import ModelCard
+from cluster.errors import ModelError
 from deployments.hub.checkpoint import Checkpoint, network
-from deployments.hub.picture_writers import NEVER_READ, PictureWriter, generated, tensors, texts
+from deployments.hub.picture_writers import NEVER_READ, PictureWriter, generated, prepared, texts
 from deployments.hub.pictures import image_processor
 from deployments.hub.tokens import opened_tokenizer
 from deployments.model import Call, Output
@@ -39,6 +40,8 @@ class Captioner(Checkpoint):
     @classmethod
     def load(cls, card: ModelCard, folder: Path) -> Self:
         net = network(transformers.AutoModelForImageTextToText, card, folder, unread=NEVER_READ)
+        if any(name.endswith("ForQuestionAnswering") for name in net.config.architectures or ()):  # BLIP's has a captioner's weights, too
+            raise ModelError(f"{card.id} was not made for {' or '.join(card.tasks)}: it answers questions")
         if net.config.model_type not in LOOKING:
             writer = PictureWriter.load(net, card, folder)
             order = ORDERS.get(net.config.model_type, ORDER)
@@ -61,7 +64,7 @@ class _Looker:
             _complete(net.generation_config, net.config.decoder, tokenizer)
 
     def __call__(self, pictures: Sequence["Image"]) -> list[Output]:
-        features = tensors(self._prepare(images=list(pictures), return_tensors="pt"), self._network)
+        features = prepared(self._prepare, self._network, images=list(pictures))
         return [_said(text) for text in texts(self._tokenizer, generated(self._network, features, CAPTION_TOKENS))]
 
 
@@ -77,7 +80,7 @@ class _Donut:
         return [self._read(picture) for picture in pictures]
 
     def _read(self, picture: "Image") -> Output:
-        features = tensors(self._prepare(images=[picture], return_tensors="pt"), self._network)
+        features = prepared(self._prepare, self._network, images=[picture])
         longest = self._network.config.decoder.max_position_embeddings
         tokens = generated(self._network, features, longest - 1)
         (plain,) = texts(self._processor.tokenizer, tokens)

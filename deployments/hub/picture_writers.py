@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # What a checkpoint may lack: VisionEncoderDecoder builds its encoder with a pooler, and the decoder reads the patches (microsoft/trocr-*).
 NEVER_READ = ("encoder.pooler.",)
 MAX_NEW_TOKENS = 256
+MAX_SIDE_PIXELS = 2048
 MAX_PROMPT_CHARACTERS = 8000  # about 2000 tokens: what the small ones have beside a picture's
 
 
@@ -52,10 +53,7 @@ class PictureWriter:
             prompt = self._processor.apply_chat_template([{"role": "user", "content": content}], **options)
         begins_itself = self.chats and _starts_a_text(self._processor.tokenizer, prompt)
         options = {"add_special_tokens": False} if begins_itself else {}
-        try:
-            return tensors(self._processor(images=[picture], text=[prompt], return_tensors="pt", **options), self.network)
-        except ValueError as exc:
-            raise ModelError(f"the picture of {picture.width} × {picture.height} pixels cannot be prepared: {exc}") from exc
+        return prepared(self._processor, self.network, images=[_not_huge(picture)], text=[prompt], **options)
 
     def _plain(self, prompt: str) -> str:
         """Cut to what a model can take, and without the marks that stand for pictures."""
@@ -93,6 +91,14 @@ def texts(tokenizer: Any, tokens: torch.Tensor) -> list[str]:
     return written
 
 
+def prepared(processor: Any, net: Any, **inputs: Any) -> Mapping[str, Any]:
+    """What a processor makes of pictures and texts, ready for the network. Raises ModelError when it cannot take them."""
+    try:
+        return tensors(processor(**inputs, return_tensors="pt"), net)
+    except ValueError as exc:
+        raise ModelError(f"the picture cannot be prepared for this model: {str(exc).splitlines()[0][:200]}") from exc
+
+
 def tensors(features: Any, net: Any) -> Mapping[str, Any]:
     """On the network's device; pixels in its precision, tokens as they are."""
     moved: Mapping[str, Any] = {name: _moved(value, net) for name, value in features.items()}
@@ -103,6 +109,13 @@ def _moved(value: Any, net: Any) -> Any:
     if not isinstance(value, torch.Tensor):
         return value
     return value.to(net.device, net.dtype) if value.is_floating_point() else value.to(net.device)
+
+
+def _not_huge(picture: "Image") -> "Image":
+    """Networks that see a picture in its own size take as many tokens as it has patches: of 12 megapixels, 16,000."""
+    shrunk = picture.copy()
+    shrunk.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS))
+    return shrunk
 
 
 def _starts_a_text(tokenizer: Any, prompt: str) -> bool:

@@ -15,7 +15,7 @@ from cluster.errors import ModelError
 from cluster.tasks import Option, Task
 from deployments.hub.checkpoint import Checkpoint, network
 from deployments.hub.page_words import around, page_words
-from deployments.hub.picture_writers import NEVER_READ, PictureWriter, generated, opened_processor, tensors, texts
+from deployments.hub.picture_writers import NEVER_READ, PictureWriter, generated, opened_processor, prepared, texts
 from deployments.hub.pictures import image_processor
 from deployments.hub.tokens import opened_tokenizer
 from deployments.model import Call, Computation, Output
@@ -74,8 +74,9 @@ class _Blip:
             groups[len(ids)].append(place)
         answers: dict[int, Output] = {}
         for places in groups.values():
-            pixels = self._processor.image_processor([pictures[place] for place in places], return_tensors="pt")
-            features = tensors({**pixels, "input_ids": torch.tensor([tokens[place] for place in places])}, self._network)
+            pixels = prepared(self._processor.image_processor, self._network, images=[pictures[place] for place in places])
+            questioned = torch.tensor([tokens[place] for place in places], device=self._network.device)
+            features = {**pixels, "input_ids": questioned}
             written = texts(self._processor.tokenizer, generated(self._network, features, ANSWER_TOKENS))
             answers.update(zip(places, map(_answered, written), strict=True))
         return [answers[place] for place in range(len(pictures))]
@@ -89,8 +90,8 @@ class _Vilt:
 
     def __call__(self, pictures: Sequence["Image"], questions: Sequence[str]) -> list[Output]:
         longest = self._network.config.max_position_embeddings
-        options = {"padding": True, "truncation": True, "max_length": longest, "return_tensors": "pt"}
-        features = tensors(self._processor(images=list(pictures), text=list(questions), **options), self._network)
+        options = {"padding": True, "truncation": True, "max_length": longest}
+        features = prepared(self._processor, self._network, images=list(pictures), text=list(questions), **options)
         with torch.inference_mode():
             scores = self._network(**features).logits.float().sigmoid()
         best = scores.topk(min(TOP, scores.shape[1]), dim=1)
@@ -113,8 +114,8 @@ class _Git:
         tokenizer = self._processor.tokenizer
         room = self._network.config.max_position_embeddings - ANSWER_TOKENS - 1
         ids = [tokenizer.cls_token_id, *tokenizer(question, add_special_tokens=False)["input_ids"][:room]]
-        pixels = self._processor.image_processor([picture], return_tensors="pt")
-        features = tensors({**pixels, "input_ids": torch.tensor([ids])}, self._network)
+        pixels = prepared(self._processor.image_processor, self._network, images=[picture])
+        features = {**pixels, "input_ids": torch.tensor([ids], device=self._network.device)}
         written = generated(self._network, features, ANSWER_TOKENS)[:, len(ids) :]
         return _answered(texts(tokenizer, written)[0])
 
@@ -168,7 +169,7 @@ class _Donut:
         room = self._network.config.decoder.max_position_embeddings - given.shape[1]
         if room < 2:
             raise ModelError(f"the question is too long for this model, which takes {given.shape[1] + room} tokens with the answer")
-        features = tensors(self._prepare(images=[open_picture(path)], return_tensors="pt"), self._network)
+        features = prepared(self._prepare, self._network, images=[open_picture(path)])
         options = {"decoder_input_ids": given.to(self._network.device), "max_length": None}
         written = generated(self._network, {**features, **options}, min(room, 2 * ANSWER_TOKENS))
         (answer,) = self._tokenizer.batch_decode(written[:, given.shape[1] :])

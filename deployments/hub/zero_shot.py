@@ -13,7 +13,7 @@ from cluster.errors import ModelError
 from cluster.tasks import Option
 from deployments.detector import Found, distinct, findings
 from deployments.hub.checkpoint import Checkpoint, network
-from deployments.hub.picture_writers import tensors
+from deployments.hub.picture_writers import prepared, tensors
 from deployments.hub.pictures import image_processor
 from deployments.hub.tokens import opened_tokenizer
 from deployments.model import Call, Output
@@ -55,8 +55,8 @@ class ZeroShotImageClassifier(Checkpoint):
     def _logits(self, pictures: Sequence["Image"], labels: Sequence[str]) -> torch.Tensor:
         """(pictures, labels). A label's logit depends on no other label, so the batch is asked about all of them at once."""
         with torch.inference_mode():
-            pixels = self._prepare(images=list(pictures), return_tensors="pt")
-            found = self._network(**tensors({**pixels, **self._tokens(labels)}, self._network))
+            pixels = prepared(self._prepare, self._network, images=list(pictures))
+            found = self._network(**pixels, **tensors(self._tokens(labels), self._network))
         logits: torch.Tensor = found.logits_per_image.float()
         return logits
 
@@ -90,7 +90,7 @@ class ZeroShotDetector(Checkpoint):
         return [self._detect(open_picture(Path(call.inputs[0])), labels_of(call, 1)) for call in calls]
 
     def _detect(self, picture: "Image", labels: Sequence[str]) -> Output:
-        pixels = self._prepare(images=[picture], return_tensors="pt")
+        pixels = prepared(self._prepare, self._network, images=[picture])
         found = self._grounded(pixels, labels) if self._is_grounded else self._matched(pixels, labels)
         least = GROUNDING_DINO_MIN_SCORE if self._is_grounded else OWL_MIN_SCORE
         size = torch.tensor([[picture.height, picture.width]], device=found.pred_boxes.device)
@@ -105,7 +105,7 @@ class ZeroShotDetector(Checkpoint):
         longest = self._network.config.text_config.max_position_embeddings
         tokens = self._tokenizer(queries, padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
         with torch.inference_mode():
-            found = self._network(**tensors({**pixels, **tokens}, self._network))
+            found = self._network(**pixels, **tensors(tokens, self._network))
         return SimpleNamespace(logits=found.logits.float(), pred_boxes=found.pred_boxes.float())
 
     def _grounded(self, pixels: Any, labels: Sequence[str]) -> Any:
@@ -116,7 +116,7 @@ class ZeroShotDetector(Checkpoint):
         starts = tokens.pop("offset_mapping")[0, :, 0].tolist()
         words = tokens.word_ids(0)
         with torch.inference_mode():
-            found = self._network(**tensors({**pixels, **tokens}, self._network))
+            found = self._network(**pixels, **tensors(tokens, self._network))
         places = [[i for i, start in enumerate(starts) if words[i] is not None and first <= start < last] for first, last in spans]
         if not all(places):
             raise ModelError(f"the labels are too long for this model: together at most {longest} tokens")
