@@ -16,10 +16,11 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelInfo
 from huggingface_hub.errors import HfHubHTTPError
 from pydantic import ValidationError
 
@@ -27,7 +28,7 @@ from cluster.catalogue import ModelCard
 from cluster.errors import ModelUnavailable, NotFound
 from cluster.hub_cards import Pinner
 from cluster.hub_line import HubLine, HubSilent, first_line
-from cluster.hub_models import FACTS, HubModel, read_lines, searched, write_lines
+from cluster.hub_models import FACTS, HubModel, info_of, read_lines, searched, write_lines
 from cluster.hub_notes import cards, noted_for, snapshot
 from cluster.settings import HubSettings, home_folder
 from cluster.tasks import Task
@@ -35,6 +36,20 @@ from cluster.tasks import Task
 ASKED_FOR = 100  # models in one search: of the most downloaded ones many run in libraries that are not here
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")  # the first models have no owner in their ids
 UNUSABLE = (HfHubHTTPError, ValueError, KeyError, TypeError)  # the hub refuses, or answers with something else
+
+
+class Source(StrEnum):
+    """Where the facts of a search come from."""
+
+    LIVE = "live"
+    CACHE = "cache"  # what the hub said before
+    SNAPSHOT = "snapshot"  # what it said in April 2023
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    models: tuple[HubModel, ...]  # most downloaded first
+    source: Source
 
 
 class Hub:
@@ -52,12 +67,15 @@ class Hub:
 
         `limit` None: the settings' `max_results`. With `language` (ISO 639-1) a model that names other languages only is left out.
         """
+        return list((await self.find(task, limit, language)).models)
+
+    async def find(self, task: Task, limit: int | None = None, language: str | None = None) -> Found:
+        """`search`, and where its facts come from."""
         found = await self._found(task, None)
-        if language is not None:
-            found = [*found, *await self._found(task, language)]
-        ranked = sorted(found, key=lambda model: -model.downloads)
-        models = {model.id: model for model in ranked if model.might_run and model.speaks(language) and self._is_licensed(model)}
-        return list(models.values())[: limit or self._settings.max_results]
+        models = found.models if language is None else (*found.models, *(await self._found(task, language)).models)
+        ranked = sorted(models, key=lambda model: -model.downloads)
+        fit = {model.id: model for model in ranked if model.might_run and model.speaks(language) and self._is_licensed(model)}
+        return Found(tuple(fit.values())[: limit or self._settings.max_results], found.source)
 
     async def card(self, model_id: str, task: Task | None = None) -> ModelCard:
         """The model, pinned to the commit that was main when it was first asked for. `task` None: what the hub says it is for.
@@ -67,10 +85,10 @@ class Hub:
         """
         if not HUB_ID.fullmatch(model_id):
             raise NotFound(f"{model_id} is no id of a model of the hub; they read owner/name")
-        if known := self._pinned(model_id, task):
+        if known := self.pinned(model_id, task):
             return known
         async with self._turns.setdefault(model_id, asyncio.Lock()):
-            if known := self._pinned(model_id, task):
+            if known := self.pinned(model_id, task):
                 return known
             try:
                 card = await asyncio.to_thread(self._pin, model_id, task)
@@ -78,12 +96,23 @@ class Hub:
                 raise ModelUnavailable(f"{model_id} was never used here, and {exc}") from exc
         return card
 
-    async def _found(self, task: Task, language: str | None) -> list[HubModel]:
+    def pinned(self, model_id: str, task: Task | None = None) -> ModelCard | None:
+        """The card of a model that was used here before, or that needs no files; asks nobody."""
+        if (ready := cards().cards.get(model_id)) and (task is None or task in ready.tasks):
+            return ready
+        return next((card for card in self._kept(model_id) if task is None or task in card.tasks), None)
+
+    def all_pinned(self) -> list[ModelCard]:
+        """Every model of the hub that was used here before, once, with all its tasks."""
+        kept = [self._kept(folder.name) for folder in sorted((self._folder / "cards").glob("*"))]
+        return [models[0].model_copy(update={"tasks": tuple(task for card in models for task in card.tasks)}) for models in kept if models]
+
+    async def _found(self, task: Task, language: str | None) -> Found:
         """All that a search gave, of the first of live, cache and snapshot that knows."""
         path = self._search_path(task, language)
         async with self._turns.setdefault(path.name, asyncio.Lock()):
             if self._age_s(path) <= self._settings.cache_s and (kept := _read_search(path)) is not None:
-                return kept
+                return Found(kept, Source.CACHE)
             try:
                 async with asyncio.timeout(self._settings.timeout_s):
                     found = await asyncio.to_thread(self._ask, task, language)
@@ -93,9 +122,10 @@ class Hub:
                 pass
             else:
                 _write(path, write_lines(found))
-                return found
-        kept = _read_search(path)
-        return kept if kept is not None else [model for model in snapshot() if model.task == task]
+                return Found(tuple(found), Source.LIVE)
+        if (kept := _read_search(path)) is not None:
+            return Found(kept, Source.CACHE)
+        return Found(tuple(model for model in snapshot() if model.task == task), Source.SNAPSHOT)
 
     def _ask(self, task: Task, language: str | None) -> list[HubModel]:
         found: list[HubModel] = []
@@ -110,7 +140,7 @@ class Hub:
     def _listed(self, query: Mapping[str, Any], task: Task) -> list[HubModel]:
         """Raises HubSilent also when the hub refuses the question: the cache or the snapshot knows more than nothing."""
         try:
-            return [HubModel.of(ModelInfo(**entry), task) for entry in self._line.get("/api/models", query).json()]
+            return [HubModel.of(info_of(entry), task) for entry in self._line.get("/api/models", query).json()]
         except UNUSABLE as exc:
             raise HubSilent(f"{self._line.endpoint} has no usable answer ({first_line(exc)})") from exc
 
@@ -121,7 +151,7 @@ class Hub:
             return known
         try:
             answer = self._line.get(f"/api/models/{model_id}", {"expand": list(FACTS)})
-            return HubModel.of(ModelInfo(**answer.json()), task)
+            return HubModel.of(info_of(answer.json()), task)
         except UNUSABLE:
             return known
 
@@ -131,11 +161,6 @@ class Hub:
         card = Pinner(self._line, self._settings.licences).card(model_id, task, earlier.revision if earlier else None)
         _write(self._card_folder(model_id) / f"{card.tasks[0]}.json", card.model_dump_json(indent=1))
         return card
-
-    def _pinned(self, model_id: str, task: Task | None) -> ModelCard | None:
-        if (ready := cards().cards.get(model_id)) and (task is None or task in ready.tasks):
-            return ready
-        return next((card for card in self._kept(model_id) if task is None or task in card.tasks), None)
 
     def _kept(self, model_id: str) -> list[ModelCard]:
         kept = []
@@ -164,9 +189,9 @@ class Hub:
             return float("inf")
 
 
-def _read_search(path: Path) -> list[HubModel] | None:
+def _read_search(path: Path) -> tuple[HubModel, ...] | None:
     try:
-        return read_lines(path)
+        return tuple(read_lines(path))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -183,4 +208,4 @@ def _write(path: Path, text: str) -> None:
             fresh.unlink()
 
 
-__all__ = ["Hub", "HubModel"]
+__all__ = ["Found", "Hub", "HubModel", "Source"]

@@ -24,7 +24,7 @@ from cluster.hub_files import (
     transformers_files,
 )
 from cluster.hub_line import HubLine, first_line
-from cluster.hub_models import EVERY_LANGUAGE, RUNNABLE_LIBRARIES, HubModel, hub_tags, library_of, task_of
+from cluster.hub_models import EVERY_LANGUAGE, RUNNABLE_LIBRARIES, HubModel, hub_tags, info_of, library_of, task_of
 from cluster.hub_notes import Note, notes, snapshot
 from cluster.tasks import TASKS, Task
 
@@ -58,12 +58,12 @@ class Pinner:
     def _info(self, model_id: str, commit: str | None = None) -> ModelInfo:
         path = f"/api/models/{model_id}" + (f"/revision/{quote(commit, safe='')}" if commit else "")
         try:
-            return ModelInfo(**self._line.get(path, {"blobs": True}).json())
+            return info_of(self._line.get(path, {"blobs": True}).json())
         except GatedRepoError as exc:
             raise self._closed(model_id) from exc
         except RepositoryNotFoundError as exc:
             raise NotFound(f"the hub has no model {model_id} that is open to you; check the id's spelling and capitals") from exc
-        except HfHubHTTPError as exc:
+        except (HfHubHTTPError, ValueError, KeyError, TypeError) as exc:  # refused, or no answer of a hub
             raise ModelUnavailable(f"the hub does not show {model_id} ({first_line(exc)})") from exc
 
     def _loadable(self, info: ModelInfo, note: Note | None) -> ModelInfo:

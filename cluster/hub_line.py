@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 from huggingface_hub import constants, get_session
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
 HUB_TOKEN_ENV = "HF_TOKEN"  # noqa: S105 - the name of a variable
 HUB_CONNECT_TIMEOUT_S = 2.0

@@ -94,7 +94,7 @@ class HubModel:
 
     @classmethod
     def of(cls, info: ModelInfo, task: Task) -> "HubModel":
-        card: Mapping[str, Any] = info.card_data.to_dict() if info.card_data else {}
+        card: Mapping[str, Any] = info.card_data.to_dict() if info.card_data else {}  # type: ignore[no-untyped-call]
         tags = tuple(info.tags or ())
         return cls(
             id=info.id,
@@ -163,6 +163,11 @@ def read_lines(path: Path) -> list[HubModel]:
 
 def write_lines(models: Iterable[HubModel]) -> str:
     return "".join(json.dumps(model.as_line(), ensure_ascii=False) + "\n" for model in models)
+
+
+def info_of(answer: Mapping[str, Any]) -> ModelInfo:
+    """What the hub's API answers about one repository. Raises KeyError or TypeError for something else."""
+    return ModelInfo(**answer)  # type: ignore[no-untyped-call]
 
 
 def library_of(info: ModelInfo) -> str | None:

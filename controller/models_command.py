@@ -1,6 +1,7 @@
 """`hgpt models list | pull | verify`: the model store on a command line. Prints; knows nothing of argument order or hashing."""
 
 import argparse
+import asyncio
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +13,9 @@ from rich.table import Table
 
 from cluster.catalogue import BUILT_IN, Catalogue, ModelCard
 from cluster.errors import HuggingGPTError, ModelError, ModelUnavailable, NotFound
-from cluster.settings import models_folder
+from cluster.hub import Hub
+from cluster.settings import HubSettings, models_folder
+from controller import hub_command
 from deployments.store import ModelStore
 from deployments.store_progress import progress_on
 
@@ -25,16 +28,19 @@ MINIMUM_WIDTH = 132  # columns; in a pipe there is no terminal to ask
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Registers `models`; each sub-command sets `run`, which takes the parsed arguments and gives the exit code."""
     models = subparsers.add_parser("models", help="the models on this machine")
-    commands = models.add_subparsers(dest="models_command", required=True, metavar="list|pull|verify")
+    commands = models.add_subparsers(dest="models_command", required=True, metavar="list|pull|verify|tasks|search")
     listing = _command(commands, "list", "show every model card and whether its files are here", list_models)
     listing.add_argument("--json", action="store_true", help="print one JSON list")
     pull = _command(commands, "pull", "download models, checked by hash", pull_models)
-    pull.add_argument("models", nargs="*", metavar="ID", help="model ids; without any, the default set")
+    pull.add_argument("models", nargs="*", metavar="ID", help="model ids, also of the hub; without any, the default set")
+    pull.add_argument("--task", help="what a model of the hub is to do, where its own tag does not say so")
+    hub_command.add_endpoint(pull)
     pull.add_argument("--all", action="store_true", help="every card")
     pull.add_argument("--default", action="store_true", help="every card that a task uses (this is the default)")
     pull.add_argument("--again", action="store_true", help="delete what is here first, to repair a corrupt model")
     verify = _command(commands, "verify", "hash the files again", verify_models)
     verify.add_argument("models", nargs="*", metavar="ID", help="model ids; without any, every model that is here")
+    hub_command.add_parsers(commands)
 
 
 def default_cards(catalogue: Catalogue) -> list[ModelCard]:
@@ -65,7 +71,8 @@ def _command(
 
 def _with_catalogue(args: argparse.Namespace, command: Callable[[argparse.Namespace, Catalogue, ModelStore], int]) -> int:
     try:
-        return command(args, Catalogue.read(*(args.catalogue or [BUILT_IN])), ModelStore(models_folder()))
+        store = ModelStore(models_folder(), hub_endpoint=getattr(args, "endpoint", None))
+        return command(args, Catalogue.read(*(args.catalogue or [BUILT_IN])), store)
     except NotFound as exc:
         print(exc, file=sys.stderr)
         return MISUSED
@@ -75,7 +82,7 @@ def _with_catalogue(args: argparse.Namespace, command: Callable[[argparse.Namesp
 
 
 def _list(args: argparse.Namespace, catalogue: Catalogue, store: ModelStore) -> int:
-    rows = [_row(card, store) for card in catalogue.cards.values()]
+    rows = [_row(card, store) for card in _all_cards(catalogue)]
     if args.json:
         print(json.dumps(rows, indent=2))
     else:
@@ -91,31 +98,48 @@ def _pull(args: argparse.Namespace, catalogue: Catalogue, store: ModelStore) -> 
         if args.again and card.files:
             store.remove(card)
         folder = store.ensure(card, progress)
-        return str(folder) if card.files else "comes with a Python package"
+        return str(folder) if card.has_files else "comes with a Python package"
 
     return _for_each(_cards_to_pull(args, catalogue), pull)
 
 
 def _verify(args: argparse.Namespace, catalogue: Catalogue, store: ModelStore) -> int:
-    named = [catalogue.card(model_id) for model_id in args.models]
-    cards = named or [card for card in catalogue.cards.values() if card.files and store.is_complete(card)]
+    hub = Hub(HubSettings())
+    named = [_own_card(model_id, catalogue, hub) for model_id in args.models]
+    cards = named or [card for card in _all_cards(catalogue) if card.files and store.is_complete(card)]
     if not cards:
         raise ModelUnavailable(f"no model has been pulled to {store.root}; `hgpt models pull` does that")
 
     def verify(card: ModelCard) -> str:
         store.verify(card)
-        return f"{len(card.files)} files are as pinned"
+        return f"{len(card.files)} files are as pinned" if card.files else "nothing is pinned that could have changed"
 
     return _for_each(cards, verify)
 
 
 def _cards_to_pull(args: argparse.Namespace, catalogue: Catalogue) -> list[ModelCard]:
-    named = [catalogue.card(model_id) for model_id in args.models]
+    named = asyncio.run(_named_cards(args, catalogue))
     if args.all:
         return list(catalogue.cards.values())
     if args.default or not named:
         return default_cards(catalogue) + [card for card in named if not card.tasks]
     return named
+
+
+async def _named_cards(args: argparse.Namespace, catalogue: Catalogue) -> list[ModelCard]:
+    """Own cards, and models of the hub, which are pinned now if they were not before."""
+    task = hub_command.task_named(args.task) if args.task else None
+    hub = Hub(HubSettings(endpoint=args.endpoint))
+    return [catalogue.cards.get(model_id) or await hub.card(model_id, task) for model_id in args.models]
+
+
+def _own_card(model_id: str, catalogue: Catalogue, hub: Hub) -> ModelCard:
+    return catalogue.cards.get(model_id) or hub.pinned(model_id) or catalogue.card(model_id)
+
+
+def _all_cards(catalogue: Catalogue) -> list[ModelCard]:
+    """The catalogue's, and the models of the hub that were used here."""
+    return [*catalogue.cards.values(), *(card for card in Hub(HubSettings()).all_pinned() if card.id not in catalogue.cards)]
 
 
 def _for_each(cards: Sequence[ModelCard], act: Callable[[ModelCard], str]) -> int:

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import yaml
 
 from cluster.catalogue import BUILT_IN, Catalogue
 from cluster.settings import models_folder
+from cluster.tasks import TASKS, Task
 from controller.models_command import add_parser, default_cards
+from tests.hub.server import Fault, HubServer, Kind, running_hub
 
 
 def entry(model_id: str, local: Path | None, tasks: list[str]) -> dict[str, object]:
@@ -35,6 +38,7 @@ def entry(model_id: str, local: Path | None, tasks: list[str]) -> dict[str, obje
 def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two models that a task uses (one of them without files), one planner, one whose file is gone."""
     monkeypatch.setenv("HGPT_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("HGPT_HOME", str(tmp_path / "home"))
     (tmp_path / "weights").write_bytes(b"weights")
     cards = [
         entry("org/expert", tmp_path / "weights", ["translation"]),
@@ -45,6 +49,20 @@ def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "cards.yaml"
     path.write_text(yaml.safe_dump(cards))
     return path
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubServer]:
+    """Two models of the hub: one with its task's tag, one without any."""
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text('{"model_type": "bert"}')
+    (checkpoint / "model.safetensors").write_bytes(b"weights")
+    with running_hub() as server:
+        card = {"language": ["en"], "license": "mit"}
+        server.publish("org/masked", checkpoint, pipeline_tag="fill-mask", downloads=1200, likes=3, cardData=card)
+        server.publish("org/untagged", checkpoint)
+        yield server
 
 
 def hgpt(*words: str) -> int:
@@ -80,11 +98,14 @@ def test_one_model_that_cannot_be_had_does_not_keep_the_rest_away(catalogue: Pat
     assert states(catalogue, capsys)["org/planner"] == "complete"
 
 
-def test_an_unknown_id_is_one_sentence_and_exit_code_2(catalogue: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("pull", "verify"):
-        assert hgpt("models", command, "nobody/knows", "--catalogue", str(catalogue)) == 2
+def test_an_id_that_neither_a_card_nor_the_hub_knows_is_one_sentence_and_exit_code_2(
+    catalogue: Path, hub: HubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = ("nobody/knows", "--catalogue", str(catalogue))
+    for words in (("pull", *wanted, "--endpoint", hub.endpoint), ("verify", *wanted)):
+        assert hgpt("models", *words) == 2
         err = capsys.readouterr().err
-        assert err.startswith("no model card has id nobody/knows")
+        assert "nobody/knows" in err
         assert err.count("\n") == 1
 
 
@@ -132,3 +153,73 @@ def test_the_folder_comes_from_the_environment_or_the_users_cache(monkeypatch: p
     monkeypatch.delenv("HGPT_MODELS")
     monkeypatch.delenv("HGPT_HOME", raising=False)
     assert models_folder() == Path.home() / ".cache" / "hugginggpt" / "models"
+
+
+# Models of the hub
+
+
+def test_pull_brings_a_model_of_the_hub_which_list_and_verify_then_know(
+    catalogue: Path, hub: HubServer, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert hgpt("models", "pull", "org/masked", "--endpoint", hub.endpoint, "--catalogue", str(catalogue)) == 0
+    folder = tmp_path / "models" / "org--masked" / hub.repositories["org/masked"].refs["main"][:12]
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert states(catalogue, capsys)["org/masked"] == "complete"
+    assert hgpt("models", "verify", "org/masked", "--catalogue", str(catalogue)) == 0
+    (folder / "config.json").write_text('{"model_type": "evil"}')
+    assert hgpt("models", "verify", "org/masked", "--catalogue", str(catalogue)) == 1
+    assert "config.json of org/masked has git hash" in capsys.readouterr().err
+
+
+def test_pull_takes_the_task_from_the_person_where_the_hub_has_none(
+    catalogue: Path, hub: HubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("models", "pull", "org/untagged", "--endpoint", hub.endpoint, "--catalogue", str(catalogue))
+    assert hgpt(*words) == 1
+    assert "name the task that it is to do" in capsys.readouterr().err
+    assert hgpt(*words, "--task", "feature-extraction") == 0
+    assert hgpt(*words, "--task", "feature-subtraction") == 2
+    assert "no task is called feature-subtraction; do you mean feature-extraction" in capsys.readouterr().err
+
+
+def test_tasks_shows_the_whole_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert hgpt("models", "tasks") == 0
+    shown = capsys.readouterr().out
+    assert all(spec.task in shown and spec.default_model in shown and spec.runner in shown for spec in TASKS.values())
+    assert hgpt("models", "tasks", "--json") == 0
+    rows = {row["task"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == list(TASKS)
+    translation = rows[Task.TRANSLATION]
+    assert (translation["inputs"], translation["output"], translation["required"]) == (["text"], "text", ["language"])
+    assert translation["built_in_cards"] > 0
+    assert rows[Task.TEXT_TO_VIDEO]["built_in_cards"] == 0
+
+
+def test_search_shows_models_and_facts(catalogue: Path, hub: HubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hgpt("models", "search", "fill-mask", "--endpoint", hub.endpoint) == 0
+    shown = capsys.readouterr()
+    assert "org/masked" in shown.out and "1,200" in shown.out and "mit" in shown.out
+    assert shown.err == ""
+    assert hgpt("models", "search", "Fill Mask", "--endpoint", hub.endpoint, "--json", "--language", "en", "--limit", "1") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["id"], row["downloads"], row["licence"]) == ("org/masked", 1200, "mit")
+
+
+def test_search_says_when_the_numbers_are_old(catalogue: Path, hub: HubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    hub.faults["/api/models"] = Fault(Kind.BUSY)
+    assert hgpt("models", "search", "summarization", "--endpoint", hub.endpoint, "--limit", "3") == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("\n") == 4
+    assert "numbers of April 2023" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("sumarization", "no task is called sumarization; do you mean summarization?"),
+        ("zzz", "no task is called zzz; `hgpt models tasks` shows those there are"),
+    ],
+)
+def test_a_misspelt_task_is_one_sentence_with_what_is_near(name: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hgpt("models", "search", name) == 2
+    assert capsys.readouterr().err == f"{sentence}\n"
