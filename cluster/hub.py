@@ -21,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from pydantic import ValidationError
 
 from cluster.catalogue import ModelCard
@@ -134,7 +134,8 @@ class Hub:
             found = self._listed(query, task)
         if language is None:
             there = {model.id for model in found}
-            found += [self._noted(model_id, task) for model_id in noted_for(task) if model_id not in there]
+            noted = [self._noted(model_id, task) for model_id in noted_for(task) if model_id not in there]
+            found += [model for model in noted if model is not None]
         return found
 
     def _listed(self, query: Mapping[str, Any], task: Task) -> list[HubModel]:
@@ -144,14 +145,16 @@ class Hub:
         except UNUSABLE as exc:
             raise HubSilent(f"{self._line.endpoint} has no usable answer ({first_line(exc)})") from exc
 
-    def _noted(self, model_id: str, task: Task) -> HubModel:
-        """A model that the notes name, with what the hub says about it now, else with what the snapshot says."""
+    def _noted(self, model_id: str, task: Task) -> HubModel | None:
+        """A model that the notes name, with what the hub says about it now; None when the hub does not have it."""
         known = next((model for model in snapshot() if (model.id, model.task) == (model_id, task)), HubModel(model_id, task, 0, 0))
         if model_id in cards().cards:
             return known
         try:
             answer = self._line.get(f"/api/models/{model_id}", {"expand": list(FACTS)})
             return HubModel.of(info_of(answer.json()), task)
+        except RepositoryNotFoundError:
+            return None
         except UNUSABLE:
             return known
 

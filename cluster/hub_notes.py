@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cluster.catalogue import Catalogue, HubId
 from cluster.hub_models import HubModel, read_lines
-from cluster.tasks import Task
+from cluster.tasks import TASKS, Task
 
 NOTES = Path(__file__).with_name("hub_notes.yaml")
 CARDS = Path(__file__).with_name("hub_cards.yaml")
@@ -47,6 +47,6 @@ def snapshot() -> tuple[HubModel, ...]:
 
 
 def noted_for(task: Task) -> tuple[str, ...]:
-    """Ids of the models that the notes and the cards name for a task."""
+    """Ids of the models that the cards, the notes and the task table name for a task."""
     noted = [note.id for note in notes().values() if task in note.tasks]
-    return tuple(dict.fromkeys([*(card.id for card in cards().for_task(task)), *noted]))
+    return tuple(dict.fromkeys([*(card.id for card in cards().for_task(task)), *noted, TASKS[task].default_model]))
