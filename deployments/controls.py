@@ -71,7 +71,7 @@ def _lines(pixels: "Pixels") -> "Pixels":
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     found = cv2.createLineSegmentDetector().detect(grey)[0]
     canvas = np.zeros_like(grey)
-    for x1, y1, x2, y2 in [] if found is None else found[:, 0]:
+    for x1, y1, x2, y2 in [] if found is None else found.reshape(-1, 4):  # OpenCV 4 gives (lines, 1, 4), 5 (lines, 4)
         if np.hypot(x2 - x1, y2 - y1) >= SHORTEST_LINE * max(grey.shape):
             cv2.line(canvas, (round(x1), round(y1)), (round(x2), round(y2)), 255, LINE_PIXELS)
     return canvas

@@ -1,7 +1,7 @@
-"""Soft edges (HED) and scribbles: the network and the steps of ControlNet's annotator, which its hed and scribble models were trained with."""
+"""Soft edges (HED) and scribbles, as ControlNet's own annotator makes them: its hed and scribble models were trained with those."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count, takewhile
+from itertools import count, pairwise, takewhile
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Self
@@ -42,7 +42,7 @@ class Block(torch.nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.convs = torch.nn.ModuleList(torch.nn.Conv2d(*pair, 3, padding=1) for pair in zip(widths, widths[1:], strict=False))
+        self.convs = torch.nn.ModuleList(torch.nn.Conv2d(*pair, 3, padding=1) for pair in pairwise(widths))
         self.projection = torch.nn.Conv2d(widths[-1], 1, 1)
 
     def forward(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,6 +15,7 @@ SEED = 0
 # The sizes that all transformers here share.
 SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 RESNET: dict[str, Any] = {"embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "layer_type": "basic"}
+IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 SURE_MASKS = (0.9, 0.9, 0.9, 0.9)
 ADE_LABELS = [f"thing {number}" for number in range(150)]
 
@@ -117,7 +118,7 @@ def detr_config(**settings: Any) -> Any:
 
 def detr(folder: Path) -> None:
     processor = tf.DetrImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96})
-    save(folder, tf.DetrForObjectDetection, detr_config(**labelled("cat", "dog")), processor)
+    save(folder, tf.DetrForObjectDetection, detr_config(**labelled("cat", "dog")), processor, class_labels_classifier__bias=(2.0,))
 
 
 def rt_detr(folder: Path) -> None:
@@ -141,16 +142,17 @@ def segformer(folder: Path) -> None:
         hidden_sizes=[8, 8, 16, 16], num_attention_heads=[1, 1, 2, 2], depths=[1, 1, 1, 1], decoder_hidden_size=16,
         **labelled("wall", "building", "sky", "floor"),
     )  # fmt: skip
-    save(folder, tf.SegformerForSemanticSegmentation, config, tf.ViTImageProcessorPil(size={"height": 64, "width": 64}))
+    save(folder, tf.SegformerForSemanticSegmentation, config, tf.ViTImageProcessorPil(size={"height": 64, "width": 64}, **IMAGENET))
     renamed(folder, "SegformerFeatureExtractor")
 
 
 def upernet(folder: Path) -> None:
     backbone = tf.ConvNextConfig(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], out_features=["stage1", "stage2", "stage3", "stage4"])
     config = tf.UperNetConfig(
-        backbone_config=backbone, hidden_size=16, use_auxiliary_head=True, auxiliary_in_channels=16, auxiliary_channels=8, **labelled(*ADE_LABELS)
+        backbone_config=backbone, hidden_size=16, auxiliary_in_channels=16, auxiliary_channels=8,
+        **labelled(*ADE_LABELS),
     )  # fmt: skip
-    save(folder, tf.UperNetForSemanticSegmentation, config, tf.ViTImageProcessorPil(size={"height": 64, "width": 64}))
+    save(folder, tf.UperNetForSemanticSegmentation, config, tf.ViTImageProcessorPil(size={"height": 64, "width": 64}, **IMAGENET))
     renamed(folder, "SegformerImageProcessor")
 
 
@@ -202,7 +204,8 @@ def depth_anything_metric(folder: Path) -> None:
 
 def dpt(folder: Path) -> None:
     config = tf.DPTConfig(
-        **{**SMALL, "num_hidden_layers": 4}, image_size=32, patch_size=8, backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[8, 8, 16, 16],
+        **{**SMALL, "num_hidden_layers": 4}, image_size=32, patch_size=8, backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[8, 8, 16, 16],
         fusion_hidden_size=8,
     )  # fmt: skip
     save(folder, tf.DPTForDepthEstimation, config, tf.DPTImageProcessorPil(size={"height": 32, "width": 32}))
@@ -212,7 +215,8 @@ def dpt_hybrid(folder: Path) -> None:
     backbone = {"embedding_size": 8, "hidden_sizes": [8, 8, 16], "depths": [1, 1, 1], "num_groups": 2, "layer_type": "bottleneck",
                 "global_padding": "same", "embedding_dynamic_padding": True, "out_features": ["stage1", "stage2", "stage3"]}  # fmt: skip
     config = tf.DPTConfig(
-        **{**SMALL, "num_hidden_layers": 4}, image_size=32, patch_size=16, backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[8, 8, 16, 16],
+        **{**SMALL, "num_hidden_layers": 4}, image_size=32, patch_size=16, backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[8, 8, 16, 16],
         fusion_hidden_size=8, is_hybrid=True, backbone_config=tf.BitConfig(**backbone), backbone_featmap_shape=[1, 16, 2, 2],
         neck_ignore_stages=[0, 1], readout_type="project",
     )  # fmt: skip
@@ -226,7 +230,8 @@ def zoedepth(folder: Path) -> None:
     )  # fmt: skip
     config = tf.ZoeDepthConfig(
         backbone_config=backbone, neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=8, bottleneck_features=8, num_relative_features=8,
-        bin_embedding_dim=8, num_attractors=[4, 2, 2, 1], bin_configurations=[{"n_bins": 8, "min_depth": 0.001, "max_depth": 10.0, "name": "nyu"}],
+        bin_embedding_dim=8, num_attractors=[4, 2, 2, 1],
+        bin_configurations=[{"n_bins": 8, "min_depth": 0.001, "max_depth": 10.0, "name": "nyu"}],
     )  # fmt: skip
     save(folder, tf.ZoeDepthForDepthEstimation, config, tf.ZoeDepthImageProcessorPil(size={"height": 64, "width": 64}))
 
@@ -252,7 +257,8 @@ def sam(folder: Path) -> None:
 
 def sam2(folder: Path) -> None:
     """As the hub has it: of the kind sam2_video, with a processor that needs torchvision."""
-    hiera = {"hidden_size": 8, "embed_dim_per_stage": [8, 16, 32, 64], "num_attention_heads_per_stage": [1, 1, 2, 2], "blocks_per_stage": [1, 1, 2, 1],
+    hiera = {"hidden_size": 8, "embed_dim_per_stage": [8, 16, 32, 64], "num_attention_heads_per_stage": [1, 1, 2, 2],
+             "blocks_per_stage": [1, 1, 2, 1],
              "image_size": [64, 64], "num_attention_heads": 1, "window_size_per_stage": [4, 4, 2, 2], "global_attention_blocks": [3],
              "window_positional_embedding_background_size": [2, 2]}  # fmt: skip
     square = {"height": 64, "width": 64}
@@ -267,9 +273,9 @@ def sam2(folder: Path) -> None:
     renamed(folder, "Sam2ImageProcessorFast")
 
 
-def vitpose(folder: Path, **settings: Any) -> None:
+def vitpose(folder: Path, joints: int = 17, **settings: Any) -> None:
     backbone = tf.VitPoseBackboneConfig(**SMALL, image_size=[64, 48], patch_size=[16, 16], out_indices=[2], **settings)
-    config = tf.VitPoseConfig(backbone_config=backbone, **labelled(*(f"joint {number}" for number in range(17))))
+    config = tf.VitPoseConfig(backbone_config=backbone, **labelled(*(f"joint {number}" for number in range(joints))))
     save(folder, tf.VitPoseForPoseEstimation, config, tf.VitPoseImageProcessorPil(size={"height": 64, "width": 48}))
 
 
