@@ -146,8 +146,6 @@ def variant_of(folder: Path) -> str | None:
     return "fp16" if any(_has_only_half(part) for part in parts) else None
 
 
-
-
 def is_distilled(card: ModelCard, pipeline: Any) -> bool:
     """By its name, or by the schedule that Stability's turbo models come with: Euler with the timesteps trailing."""
     scheduler = getattr(pipeline, "scheduler", None)

@@ -72,7 +72,7 @@ def controlnet(folder: Path) -> None:
     network = ControlNetModel.from_unet(unet(4), conditioning_embedding_out_channels=(4, 8))
     with torch.no_grad():  # a new ControlNet ends in zeros and steers nothing
         for name, weights in network.named_parameters():
-            if name.startswith(("controlnet_down_blocks", "controlnet_mid_block")):
+            if name.startswith(("controlnet_down_blocks", "controlnet_mid_block", "controlnet_cond_embedding.conv_out")):
                 weights.normal_()
     network.save_pretrained(folder)
     stable_diffusion(folder / "base")

@@ -239,7 +239,7 @@ def llava(folder: Path) -> None:
     cut = {"size": {"shortest_edge": SIDE}, "crop_size": SQUARE}
     options = {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
     processor = tf.LlavaProcessor(tf.CLIPImageProcessorPil(**cut), tokenizer, chat_template=LLAVA_TEMPLATE, **options)
-    save(folder, config, tf.LlavaForConditionalGeneration, processor)
+    save(folder, config, tf.LlavaForConditionalGeneration, processor, spread=0.3)
 
 
 def clip(folder: Path) -> None:

@@ -91,21 +91,21 @@ def vits(folder: Path, **tokenizer_options: Any) -> None:
 
 def speecht5_speaker(folder: Path) -> None:
     """microsoft/speecht5_tts with microsoft/speecht5_hifigan in the folder base."""
-    _save(folder, _talkative(tf.SpeechT5ForTextToSpeech(_speecht5())), _sentencepiece_letters(folder), _speecht5_extractor(), scale=None)
+    _save(folder, _talkative(tf.SpeechT5ForTextToSpeech(_speecht5())), _sentencepiece_letters(folder), _speecht5_extractor())
     _hifigan(folder / "base")
 
 
 def speecht5_converter(folder: Path) -> None:
     """microsoft/speecht5_vc with microsoft/speecht5_hifigan in the folder base."""
-    _save(folder, _talkative(tf.SpeechT5ForSpeechToSpeech(_speecht5())), _sentencepiece_letters(folder), _speecht5_extractor(), scale=None)
+    _save(folder, _talkative(tf.SpeechT5ForSpeechToSpeech(_speecht5())), _sentencepiece_letters(folder), _speecht5_extractor())
     _hifigan(folder / "base")
 
 
 def musicgen(folder: Path) -> None:
-    """facebook/musicgen-small; its codec gives 50 frames a second at 3.2 kHz."""
+    """facebook/musicgen-small; its codec gives 10 frames a second at 3.2 kHz."""
     text = tf.T5Config(vocab_size=len(_t5_tokenizer()), d_model=HIDDEN, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     codec = tf.EncodecConfig(
-        **{"sampling_rate": 3_200, "hidden_size": HIDDEN, "num_filters": 4, "upsampling_ratios": (8, 8), "num_lstm_layers": 1},
+        **{"sampling_rate": 3_200, "hidden_size": HIDDEN, "num_filters": 4, "upsampling_ratios": (8, 8, 5), "num_lstm_layers": 1},
         **{"codebook_size": 64, "codebook_dim": HIDDEN, "target_bandwidths": (1.2,), "use_causal_conv": False},
     )
     decoder = tf.MusicgenDecoderConfig(
@@ -121,8 +121,11 @@ def musicgen(folder: Path) -> None:
         "pad_token_id": 64,
         "bos_token_id": 64,
     }
-    extractor = tf.EncodecFeatureExtractor(sampling_rate=3_200)
-    _save(folder, tf.MusicgenForConditionalGeneration(config), _t5_tokenizer(), extractor, scale=None, **rules)
+    extractor, net = tf.EncodecFeatureExtractor(sampling_rate=3_200), tf.MusicgenForConditionalGeneration(config)
+    for name, codebook in net.named_buffers():
+        if name.endswith("codebook.embed"):  # zeros until it is trained
+            codebook.normal_(generator=torch.Generator().manual_seed(len(name)))
+    _save(folder, net, _t5_tokenizer(), extractor, **rules)
 
 
 def audio_spectrogram_transformer(folder: Path) -> None:
@@ -187,7 +190,7 @@ def _classes() -> dict[str, Any]:
 
 
 def _speecht5() -> Any:
-    convolutions = {"conv_dim": (8, 8, 8), "conv_kernel": (10, 8, 4), "conv_stride": (10, 8, 4), "num_feat_extract_layers": 3}
+    convolutions = {"conv_dim": (8, 8, 8), "conv_kernel": (10, 8, 8), "conv_stride": (10, 8, 8), "num_feat_extract_layers": 3}
     return tf.SpeechT5Config(
         **{"vocab_size": 81, "hidden_size": HIDDEN, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32},
         **{"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 32, "num_mel_bins": 8, "max_text_positions": 600},
@@ -226,7 +229,7 @@ def _hifigan(folder: Path) -> None:
         **{"resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1, 3]]},
     )
     folder.mkdir()
-    _save(folder, tf.SpeechT5HifiGan(config), scale=None)
+    _save(folder, tf.SpeechT5HifiGan(config))
 
 
 def _t5_tokenizer() -> Any:
@@ -243,6 +246,8 @@ def _save(folder: Path, net: Any, *parts: Any, seed: int = 0, scale: float | Non
                 weight.normal_(0.0, scale)
     for name, value in rules.items():
         setattr(net.generation_config, name, value)
+    if rules:
+        net.generation_config._from_model_config = False  # else the file would be passed over when it is read
     weights = {name: tensor for name, tensor in net.state_dict().items() if not lacking or lacking not in name}
     net.save_pretrained(folder, state_dict=weights)
     for part in parts:
