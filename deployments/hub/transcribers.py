@@ -53,7 +53,8 @@ def transcriber(card: ModelCard, folder: Path) -> Transcriber:
     extractor, tokenizer = opened(transformers.AutoFeatureExtractor, card, folder), opened(transformers.AutoTokenizer, card, folder)
     if (rate_hz := getattr(extractor, "sampling_rate", HEARING_RATE_HZ)) != HEARING_RATE_HZ:
         raise ModelError(f"{card.id} hears at {rate_hz} Hz, and speech is recognised at {HEARING_RATE_HZ} Hz here")
-    return KINDS.get(type(net), CtcTranscriber)(net, extractor, tokenizer)
+    ears: Transcriber = KINDS.get(type(net), CtcTranscriber)(net, extractor, tokenizer)
+    return ears
 
 
 class WhisperTranscriber:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import transformers
 from transformers.models.speecht5.number_normalizer import EnglishNumberNormalizer
-from transformers.utils import is_phonemizer_available, is_uroman_available
+from transformers.utils.import_utils import is_phonemizer_available, is_uroman_available
 
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
@@ -91,7 +91,7 @@ class VitsVoice:
 class SpeechT5Voice:
     """Letters to a mel spectrogram in the manner of one speaker; the vocoder makes samples of it."""
 
-    language = None
+    language: str | None = None
 
     def __init__(self, net: Any, tokenizer: Any, vocoder: Any, speaker: torch.Tensor) -> None:
         self.networks: tuple[Any, ...] = (net, vocoder)
