@@ -20,7 +20,7 @@ from cluster.logs import logger
 from deployments.memory import drop_frames, give_back
 from deployments.model import Model
 
-FETCHES = 4  # at a time; each is a download, or one small read when the files are there
+FETCHES = 16  # at a time: many, so that hanging downloads leave room for the small read that tells that files are there
 SPARED_S = 60.0  # a model used this lately does not give way to a warm-up, which is a guess
 
 

@@ -170,10 +170,13 @@ class FamilyReplica:
             card = request.cards.get(attempt.model_id) or self._catalogue.card(attempt.model_id)
             async with asyncio.timeout_at(attempt.until_s) as limit:
                 output = await self._output(attempt, card, call)
-        except (NotFound, NotReady) as exc:
-            if isinstance(exc, NotReady):
-                attempt.stage = exc.stage
-            return self._gave_way(attempt, exc.message, counts=isinstance(exc, NotReady) and exc.is_its_fault)
+        except NotFound as exc:
+            return self._gave_way(attempt, exc.message, counts=False)
+        except NotReady as exc:
+            attempt.stage = exc.stage
+            return self._gave_way(attempt, exc.message, counts=exc.is_its_fault)
+        except ModelError as exc:
+            return self._gave_way(attempt, exc.message, counts=ran_out_of_memory(exc))
         except Exception as exc:  # noqa: BLE001 - the outer edge of other people's code: whatever an expert throws is its failure
             if isinstance(exc, TimeoutError) and limit.expired():
                 waited_s = _now() - started_s
@@ -181,8 +184,6 @@ class FamilyReplica:
                 return self._gave_way(attempt, sentence, counts=attempt.stage is not Stage.WAIT, kind=TIMEOUT)
             logger.exception("model failed", extra={"model": attempt.model_id, "task": request.task})
             return self._gave_way(attempt, _reason(exc), counts=True)
-        if isinstance(output, ModelError):
-            return self._gave_way(attempt, output.message, counts=False)
         self._breaker.worked(attempt.model_id)
         return output
 
@@ -191,8 +192,8 @@ class FamilyReplica:
             self._breaker.failed(attempt.model_id)
         return _GaveWay(f"{attempt.model_id} ({attempt.stage}): {reason}", kind)
 
-    async def _output(self, attempt: "_Attempt", card: ModelCard, call: Call) -> Output | ModelError:
-        """When memory runs out, everything unused goes and the model is tried once more, this call alone."""
+    async def _output(self, attempt: "_Attempt", card: ModelCard, call: Call) -> Output:
+        """When memory runs out, everything unused goes and the model is tried once more, this call alone. Raises what it throws."""
         try:
             return await self._ran(attempt, card, call, self.batched)
         except Exception as exc:
@@ -209,7 +210,7 @@ class FamilyReplica:
         card: ModelCard,
         call: Call,
         run: Callable[[str, Model, Call], Awaitable[Output | ModelError]],
-    ) -> Output | ModelError:
+    ) -> Output:
         lease = self._cache.lease(card)
         try:
             async with lease as model:
@@ -217,6 +218,8 @@ class FamilyReplica:
                 sharing = self._cache.in_flight(card.id) if isinstance(model, Computation) else 1
                 started_s = _now()
                 output = await run(card.id, model, call)
+                if isinstance(output, ModelError):
+                    raise output
                 self._figures.ran(card.id, (_now() - started_s) / sharing)  # calls of one model run after each other, or as one batch
                 return output
         finally:

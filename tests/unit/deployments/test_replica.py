@@ -80,7 +80,12 @@ class Shelf:
             self.hangs.wait(10)
         if "hungry" in model_id and self.memory_errors:
             self.memory_errors -= 1
-            raise MemoryError
+            if "wrapped" not in model_id:
+                raise MemoryError
+            try:
+                raise MemoryError
+            except MemoryError as exc:
+                raise ModelError("the picture could not be drawn") from exc
         return Output(f"by {model_id}")
 
 
@@ -209,11 +214,14 @@ async def test_the_last_candidate_has_all_the_time_that_is_left_and_not_more(rep
     assert "not done within 0.3" in result.reason
 
 
-async def test_a_call_that_runs_out_of_memory_is_tried_again_with_everything_unused_evicted(shelf: Shelf, replica: FamilyReplica) -> None:
+@pytest.mark.parametrize("name", ["hungry", "hungry-wrapped"])
+async def test_a_call_that_runs_out_of_memory_is_tried_again_with_everything_unused_evicted(
+    shelf: Shelf, replica: FamilyReplica, name: str
+) -> None:
     await done(replica, "good")
     shelf.memory_errors = 1
-    result = await done(replica, "hungry")
-    assert (result.value, result.fallbacks) == ("by org/hungry", ())
+    result = await done(replica, name)
+    assert (result.value, result.fallbacks) == (f"by org/{name}", ())
     assert "org/good" not in {model.model for model in replica.state().models if model.is_loaded}
 
 
