@@ -73,7 +73,8 @@ class _Donut:
 
     def __init__(self, net: Any, prepare: Any, tokenizer: Any) -> None:
         self._network, self._prepare = net, prepare
-        self._processor = transformers.DonutProcessor(prepare, tokenizer)
+        kind: Any = transformers.DonutProcessor  # untyped upstream
+        self._processor = kind(prepare, tokenizer)
         _complete(net.generation_config, net.config.decoder, tokenizer)
 
     def __call__(self, pictures: Sequence["Image"]) -> list[Output]:

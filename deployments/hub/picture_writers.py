@@ -133,7 +133,7 @@ class _WithoutVideos:
 
 def _as_published(config: Any, card: ModelCard, folder: Path) -> Any:
     try:
-        kind = PROCESSOR_MAPPING.get(type(config), None)
+        kind: Any = PROCESSOR_MAPPING.get(type(config), None)
     except ImportError as exc:  # Gemma 4's needs torchvision, whatever it is to read (5.19)
         raise ModelError(f"{card.id} could not be loaded: {str(exc).splitlines()[0]}") from exc
     if kind is None or "video_processor" not in kind.get_attributes():
@@ -143,4 +143,5 @@ def _as_published(config: Any, card: ModelCard, folder: Path) -> Any:
     kinds = {"image_processor": transformers.AutoImageProcessor, "tokenizer": transformers.AutoTokenizer}
     parts = [opened(kinds[part], card, folder) if part in kinds else None for part in kind.get_attributes()]
     settings, _ = kind.get_processor_dict(folder, local_files_only=True)
-    return type(kind.__name__, (_WithoutVideos, kind), {}).from_args_and_dict(parts, settings)
+    without_videos: Any = type(kind.__name__, (_WithoutVideos, kind), {})
+    return without_videos.from_args_and_dict(parts, settings)

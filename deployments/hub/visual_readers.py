@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 import transformers
-from transformers.pipelines import DocumentQuestionAnsweringPipeline
+from transformers.pipelines.document_question_answering import DocumentQuestionAnsweringPipeline
 
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
@@ -191,7 +191,8 @@ class _Layout:
         if net.config.model_type != "layoutlm":
             prepare = image_processor(card, folder, net.config)
             prepare.apply_ocr = False  # with Tesseract, that is
-        pipeline = _LayoutPipeline(model=net, tokenizer=tokenizer, image_processor=prepare, device=net.device)
+        kind: Any = _LayoutPipeline  # untyped upstream
+        pipeline = kind(model=net, tokenizer=tokenizer, image_processor=prepare, device=net.device)
         # RoBERTa's positions begin at 2.
         return cls(pipeline, ocr, min(tokenizer.model_max_length, net.config.max_position_embeddings - 2))
 
@@ -211,15 +212,16 @@ class _Layout:
         return Output(best["answer"], {"answer": best["answer"], "score": round(best["score"], 4), "box": box})
 
 
-class _LayoutPipeline(DocumentQuestionAnsweringPipeline):  # type: ignore[misc]  # untyped upstream
+class _LayoutPipeline(DocumentQuestionAnsweringPipeline):
     """Transformers' own, which serves LayoutLMv3 as if it were LayoutLMv2 (5.19): the third version has another name for the
     pixels, and scores its patches of the picture behind the tokens."""
 
-    def _forward(self, model_inputs: dict[str, Any], **options: Any) -> Any:
+    def _forward(self, input_tensors: Any, **forward_parameters: Any) -> Any:
         if self.model.config.model_type == "layoutlmv3":
-            model_inputs["pixel_values"] = model_inputs.pop("image")
-        found = super()._forward(model_inputs, **options)
-        tokens = model_inputs["input_ids"].shape[1]
+            input_tensors["pixel_values"] = input_tensors.pop("image")
+        forward: Any = super()._forward
+        found = forward(input_tensors, **forward_parameters)
+        tokens = input_tensors["input_ids"].shape[1]
         return {**found, **{name: found[name][:, :tokens] for name in ("start_logits", "end_logits")}}
 
 
