@@ -27,10 +27,11 @@ def read_clips(path: Path, clips: int, frames: int, stride_s: float) -> tuple[li
                 raise ModelError(f"{path.name} holds no video")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
+            tick_s = float(stream.time_base or 0)
             stamps = sorted(stamp for packet in container.demux(stream) if (stamp := _stamp(packet)) is not None)
             if not stamps:
                 raise ModelError(f"{path.name} holds no frames")
-            times_s = [float((stamp - stamps[0]) * stream.time_base) for stamp in stamps]
+            times_s = [(stamp - stamps[0]) * tick_s for stamp in stamps]
             chosen = choose_frames(times_s, clips, frames, stride_s)
             pictures = [_decoded(container, stream, [stamps[place] for place in clip]) for clip in chosen]
     except (av.FFmpegError, OSError, ValueError) as exc:

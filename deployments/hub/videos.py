@@ -50,8 +50,9 @@ class VideoClassifier(Checkpoint):
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         videos = [read_clips(Path(call.inputs[0]), CLIPS, self._frames, STRIDE_S) for call in calls]
-        scores = self._scores([clip for clips, _ in videos for clip in clips]).split([len(clips) for clips, _ in videos])
-        return [self._ranking(rows.mean(dim=0), duration_s) for rows, (_, duration_s) in zip(scores, videos, strict=True)]
+        rows = self._scores([clip for clips, _ in videos for clip in clips])
+        scores = torch.split_with_sizes(rows, [len(clips) for clips, _ in videos])
+        return [self._ranking(own.mean(dim=0), duration_s) for own, (_, duration_s) in zip(scores, videos, strict=True)]
 
     def _scores(self, clips: Sequence[Sequence[Frame]]) -> torch.Tensor:
         """(clips, classes) in 0..1: each class by itself where several may hold at once, else shares of 1."""
