@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from cluster.catalogue import ModelCard
@@ -35,11 +36,11 @@ class _Classifier(Checkpoint):
         return cls(net, Tokens.of(net, card, folder))
 
     def logits(self, groups: Sequence[Sequence[Row]]) -> list[torch.Tensor]:
-        """For each group of rows its logits (rows, labels); the rows of all groups run together."""
+        """For each group of rows its logits, (rows, labels) or (rows, tokens, labels); the rows of all groups run together."""
         rows = [row for group in groups for row in group]
         with torch.inference_mode():
-            found = [self._network(**batch).logits.float().cpu() for batch in self._tokens.passes(rows)]
-        return list(torch.cat(found).split([len(group) for group in groups]))
+            found = iter([each for batch in self._tokens.passes(rows) for each in self._network(**batch).logits.float().cpu()])
+        return [pad_sequence([next(found) for _ in group], batch_first=True) for group in groups]
 
 
 class SequenceClassifier(_Classifier):
@@ -155,13 +156,14 @@ class TokenClassifier(_Classifier):
         """Each token once, with label and score from the window in which it stands farthest from an edge."""
         names = self._network.config.id2label
         scores, labels = logits.softmax(dim=-1).max(dim=-1)
-        best: dict[Span, tuple[int, str, float]] = {}
+        best: dict[tuple[Span, int], tuple[int, str, float]] = {}
         for row, offsets in enumerate(encoded["offset_mapping"]):
             for at, (start, end) in enumerate(offsets):
-                depth = min(at, len(offsets) - 1 - at)
-                if start < end and depth > best.get((start, end), (-1,))[0]:
-                    best[start, end] = (depth, str(names[int(labels[row, at])]), float(scores[row, at]))
-        return [(span, label, score) for span, (_, label, score) in sorted(best.items())]
+                # The id, too: sentencepiece's word mark may stand at the same place as the letter after it.
+                token, depth = ((start, end), encoded["input_ids"][row][at]), min(at, len(offsets) - 1 - at)
+                if start < end and depth > best.get(token, (-1,))[0]:
+                    best[token] = (depth, str(names[int(labels[row, at])]), float(scores[row, at]))
+        return sorted(((span, label, score) for (span, _), (_, label, score) in best.items()), key=lambda token: token[0])
 
 
 def _ranking(labels: Sequence[str], scores: torch.Tensor) -> Output:

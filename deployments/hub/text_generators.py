@@ -24,9 +24,10 @@ from deployments.hub.translators import Told, told
 from deployments.model import Call, Output
 
 SUMMARY_TOKENS = 142  # longest summary of a network that names none: as BART's on CNN/DailyMail
+SHORTEST = 32  # tokens of a summary that are granted to a shorter text, too
 REPLY_TOKENS = 256
 TRANSLATION_GROWTH = 2  # a translation takes at most twice the tokens of its text, and some
-TOKENS_A_STEP = 64  # limits are rounded up, so that texts of about the same length run together
+TOKENS_A_STEP = 32  # limits are rounded up, so that texts of about the same length run together
 RELATIVE_WINDOW = 2048  # tokens of an instruction that a network without a table of positions still reads
 PROMPT_TOKENS = 8192  # of a chat: longer material is cut, or reading it takes minutes on a CPU
 ROWS_A_PASS = 8
@@ -110,7 +111,7 @@ class SequenceToSequence(Checkpoint):
             rounds.append(len(pieces))
             prompts = []
             for piece in pieces:
-                most = min(longest, max(self._tokens.count(piece), TOKENS_A_STEP // 2))
+                most = min(longest, max(self._tokens.count(piece), SHORTEST))
                 prompts.append(Prompt(prefix + piece, most, options=(*options, ("min_new_tokens", min(least, most // 3)))))
             summary = "\n".join((yield prompts)).strip()
             shorter = packed(summary, self._tokens.count, room)
@@ -175,7 +176,8 @@ class SequenceToSequence(Checkpoint):
         options = {"min_length": 0, **dict(shared.options), **shared.told.decoding()}
         with torch.inference_mode():
             ids = self._network.generate(**batch, do_sample=False, max_new_tokens=shared.longest, **options)
-        return [str(text).strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        bare = [[token for token in row if token != shared.told.first] for row in ids.tolist()]  # M2M100's own decoding shows it
+        return [str(text).strip() for text in tokenizer.batch_decode(bare, skip_special_tokens=True)]
 
     def _said(self, text: str, data: dict[str, Any]) -> Output:
         if not text:
@@ -193,11 +195,11 @@ class SequenceToSequence(Checkpoint):
 
     @property
     def _longest(self) -> int:
-        """Tokens that the decoder has positions for."""
-        config = self._network.config
+        """Tokens that the decoder has positions for, or fewer where the checkpoint says so."""
+        config, said = self._network.config, self._network.generation_config.max_new_tokens
         names = ("max_decoder_position_embeddings", "max_position_embeddings")
         positions = next((found for name in names if (found := getattr(config, name, None))), RELATIVE_WINDOW)
-        return int(positions) - 2
+        return min(int(positions) - 2, said or int(positions))
 
     @property
     def _widest(self) -> int:
@@ -276,7 +278,8 @@ class CausalLanguageModel(Checkpoint):
 
     @property
     def _reply_tokens(self) -> int:
-        return min(REPLY_TOKENS, self._tokens.window // 2)
+        said = self._network.generation_config.max_new_tokens
+        return min(said or REPLY_TOKENS, self._tokens.window // 2)
 
     @cached_property
     def _ends(self) -> list[int]:

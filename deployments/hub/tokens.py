@@ -21,7 +21,7 @@ TOKENS_A_PASS = 16_384  # rows times length: what a pass may take in memory stay
 UNBOUNDED = 1_000_000  # a tokenizer without a limit says 1e30
 WINDOW = 512  # of a network that names none
 _CONTROL = re.compile(r"[<\[|_]")  # what no word that people write has: a special token without it is left alone
-QUESTION_SHARE = 3  # a question takes at most a third of the window
+QUESTION_SHARE = 2  # a question takes at most half of the window
 
 Row = Mapping[str, Any]  # one text or pair: input_ids, and token_type_ids where the network wants them
 

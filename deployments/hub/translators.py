@@ -104,7 +104,7 @@ def _is_known(tokenizer: Any, token: str) -> bool:
 
 
 def _not_into(model_id: str, target: str, known: list[str]) -> ModelError:
-    names = ", ".join(_name(code) for code in known[:SHOWN])
+    names = ", ".join(_name(iso_code(code) or code) for code in known[:SHOWN])
     return ModelError(f"{model_id} does not translate into {_name(target)}; it does into {names}{' …' if len(known) > SHOWN else ''}")
 
 
