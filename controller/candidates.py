@@ -7,16 +7,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.catalogue import ANY_LANGUAGE, Catalogue, ModelCard
-from cluster.errors import HuggingGPTError
-from cluster.hub import HubModel
+from cluster.catalogue import ANY_LANGUAGE, MEMORY_PER_WEIGHT, Catalogue, ModelCard
+from cluster.errors import BadRequest
+from cluster.hub_models import RUNNABLE_LIBRARIES, HubModel
 from cluster.settings import FamilySettings, HubSettings
 from cluster.tasks import TASKS, Task
 from controller.scoring import hub_quality
 
-MEMORY_PER_WEIGHT = 1.2  # what a model takes while it runs, over what its weights take
 _PAIR = re.compile(r"opus-mt(?:-tc-big)?-([a-z]{2,3})-([a-z]{2,3})$")
-RUNNABLE = frozenset({None, "transformers", "diffusers", "sentence-transformers"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +109,14 @@ class Candidates:
 
     async def _pinned(self, model_id: str, task: Task | None) -> ModelCard:
         if self._hub is None:
-            raise HuggingGPTError(f"{model_id} is not among the models of this cluster, and models of the hub are switched off")
+            raise BadRequest(f"{model_id} is not among the models of this cluster, and models of the hub are switched off")
         return await self._hub.card(model_id, task)
 
     def _may_run(self, model: HubModel) -> bool:
         """By licence, library and memory. What only its files can tell is found when it is pinned."""
         if self._settings.licences and model.licence not in self._settings.licences:
             return False
-        if model.library not in RUNNABLE or model.has_safetensors is False or (model.is_gated and not self._has_token):
+        if model.library not in (None, *RUNNABLE_LIBRARIES) or model.has_safetensors is False or (model.is_gated and not self._has_token):
             return False
         budget_bytes = self._families[TASKS[model.task].family].memory_bytes
         return (model.size_bytes or 0) * MEMORY_PER_WEIGHT <= budget_bytes

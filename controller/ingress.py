@@ -20,6 +20,7 @@ from cluster.errors import BadRequest, HuggingGPTError, NotFound
 from cluster.hub import Hub
 from cluster.logs import log_to_stderr, logger
 from cluster.settings import AppSettings
+from cluster.tasks import TASKS
 from controller import openai_schema
 from controller.body_limit import BodyLimit
 from controller.candidates import Candidates
@@ -137,11 +138,11 @@ class Ingress:
         log_to_stderr()
         self._settings = settings
         self._artifacts = ArtifactStore(settings.artifacts)
-        self._intake = Intake(self._artifacts, settings.limits)
         self._chat = OpenAIChat.from_settings(settings.llm)
         catalogue = Catalogue.of(settings)
         hub = Hub(settings.hub) if settings.hub.enabled else None
         candidates = Candidates(catalogue, settings.families, hub, settings.hub)
+        self._intake = Intake(self._artifacts, settings.limits, {media for task in candidates.tasks for media in TASKS[task].inputs})
         self._pipeline = Pipeline(
             planner=Planner(self._chat, candidates.tasks, settings.planning, candidates.narrower()),
             selector=Selector(candidates, self._chat, settings.selecting, settings.llm),

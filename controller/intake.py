@@ -3,6 +3,7 @@
 import base64
 import io
 import mimetypes
+from collections.abc import Collection
 from pathlib import PurePosixPath
 
 import filetype
@@ -19,13 +20,16 @@ MAX_NAME_CHARACTERS = 120
 
 
 class Intake:
-    def __init__(self, artifacts: ArtifactStore, limits: Limits) -> None:
+    """Takes files of the media that some deployed task can eat."""
+
+    def __init__(self, artifacts: ArtifactStore, limits: Limits, media: Collection[Media] = (Media.TEXT, Media.IMAGE, Media.AUDIO)) -> None:
         self._artifacts = artifacts
+        self._media = media
         self._max_bytes = limits.max_upload_bytes
         self._max_pixels = limits.max_picture_pixels
 
     def accept(self, content: bytes, name: str) -> ArtifactRef:
-        """Stores a text, picture or recording. Raises BadFile or FileTooLarge with one sentence. Blocks."""
+        """Stores a text, picture, recording or film. Raises BadFile or FileTooLarge with one sentence. Blocks."""
         name = _safe_name(name)
         if not content:
             raise BadFile(f"{name} is empty (0 bytes)")
@@ -36,6 +40,8 @@ class Intake:
         actual = media_type.partition("/")[0]
         if claimed in {Media.IMAGE, Media.AUDIO} and claimed != actual:
             raise BadFile(f"{name} is not {claimed}: its bytes are {media_type}")
+        if actual not in self._media:
+            raise BadFile(f"{name} is {media_type}; what can be worked on here is {', '.join(sorted(self._media))}")
         match actual:
             case Media.IMAGE:
                 _check_picture(content, name, self._max_pixels)
@@ -83,8 +89,8 @@ def _media_type(content: bytes, name: str) -> str:
         media_type = str(kind.mime)
         if media_type.startswith(("image/", "audio/")):
             return media_type
-        if media_type.startswith("video/") and not _has_pictures(content, name):
-            return f"audio/{media_type.partition('/')[2]}"
+        if media_type.startswith("video/"):
+            return media_type if _has_pictures(content, name) else f"audio/{media_type.partition('/')[2]}"
         raise BadFile(f"{name} is {media_type}; a text, a picture or a recording is needed")
     if is_text:
         return TEXT_TYPE

@@ -9,15 +9,18 @@ one that must first be downloaded for a minute has to be better by 0.18.
 quality of a card of this cluster: what its curator wrote
 quality of a hub model: 0.5 * downloads + 0.2 * likes + 0.1 if it has safetensors, both counts on a logarithmic scale up to
 ten million downloads in 30 days and ten thousand likes; at most 0.8, since popular is not the same as tried here
+quality of the task table's own model of the task: at least 0.6, whatever the counts say or where they are not known
 """
 
 from dataclasses import dataclass
 from math import log2, log10
 
-from cluster.hub import HubModel
+from cluster.hub_models import HubModel
 from cluster.state import ModelView
+from cluster.tasks import TASKS
 
 MOST_DOWNLOADS, MOST_LIKES = 10_000_000, 10_000
+LEAST_OF_DEFAULT = 0.6
 BYTES_READ_PER_S = 500e6  # from disk into memory
 BYTES_FETCHED_PER_S = 50e6  # from the hub
 USUAL_RUN_S = 1.0  # of a model that has not run here yet
@@ -36,10 +39,11 @@ class Score:
 
 
 def hub_quality(model: HubModel) -> float:
-    """0..0.8, from how many people use and like it, and whether its weights are safe to open."""
+    """0..0.8, from how many people use and like it, whether its weights are safe to open, and whether the task table names it."""
     downloads = min(1.0, log10(1 + model.downloads) / log10(1 + MOST_DOWNLOADS))
     likes = min(1.0, log10(1 + model.likes) / log10(1 + MOST_LIKES))
-    return round(0.5 * downloads + 0.2 * likes + (0.1 if model.has_safetensors else 0.0), 3)
+    known = round(0.5 * downloads + 0.2 * likes + (0.1 if model.has_safetensors else 0.0), 3)
+    return max(known, LEAST_OF_DEFAULT) if model.id == TASKS[model.task].default_model else known
 
 
 def score(quality: float, size_bytes: int, view: ModelView, delay_weight: float, must_be_fetched: bool) -> Score:

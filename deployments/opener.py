@@ -19,7 +19,7 @@ class ModelOpener:
 
     def __init__(self, settings: AppSettings) -> None:
         self._settings = settings
-        self._store = ModelStore(settings.models, hub_endpoint=settings.hub.endpoint)
+        self._store = ModelStore(settings.models, hub_endpoint=settings.hub.endpoint, hub_token_env=settings.hub.token_env)
 
     def size_bytes(self, card: ModelCard) -> int:
         return 0 if card.loader == LANGUAGE_EXPERT else card.memory_bytes

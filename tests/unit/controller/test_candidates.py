@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from cluster.catalogue import BUILT_IN, Catalogue, ModelCard
-from cluster.errors import HuggingGPTError, NotFound
-from cluster.hub import HubModel
+from cluster.errors import BadRequest, NotFound
+from cluster.hub_models import HubModel
 from cluster.settings import FamilySettings, HubSettings
 from cluster.tasks import Family, Task
 from controller.candidates import Candidates
@@ -97,7 +97,7 @@ async def test_any_model_of_the_hub_can_be_named_and_an_unknown_one_is_told() ->
 
 async def test_where_the_hub_is_switched_off_a_hub_model_cannot_be_named() -> None:
     own = Candidates(Catalogue.read(BUILT_IN), EVERY_FAMILY, None, HubSettings())
-    with pytest.raises(HuggingGPTError, match="org/bart is not among the models of this cluster, and models of the hub are switched off"):
+    with pytest.raises(BadRequest, match="org/bart is not among the models of this cluster, and models of the hub are switched off"):
         await own.named("org/bart")
 
 

@@ -13,6 +13,7 @@ from benchmarks import samples
 from cluster.artifacts import ArtifactStore
 from cluster.errors import BadFile, FileTooLarge, NotFound
 from cluster.settings import Limits
+from cluster.tasks import Media
 from controller.intake import Intake
 
 LIMIT = 1_000_000
@@ -153,3 +154,11 @@ def test_an_upload_is_known_by_its_id_and_by_its_link(intake: Intake) -> None:
 def test_an_unknown_id_is_not_found(intake: Intake, unknown: str) -> None:
     with pytest.raises(NotFound):
         intake.known(unknown)
+
+
+def test_a_film_is_taken_where_a_task_eats_films_and_refused_elsewhere(tmp_path: Path) -> None:
+    film = samples.clip(tmp_path).read_bytes()
+    store = ArtifactStore(f"file://{tmp_path}/artifacts")
+    assert Intake(store, Limits(), set(Media)).accept(film, "clip.mp4").media is Media.VIDEO
+    with pytest.raises(BadFile, match="clip.mp4 is video/mp4; what can be worked on here is audio, image, text"):
+        Intake(store, Limits()).accept(film, "clip.mp4")

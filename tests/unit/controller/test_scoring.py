@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.hub import HubModel
+from cluster.hub_models import HubModel
 from cluster.state import ModelView
 from cluster.tasks import Task
 from controller.scoring import hub_quality, score
@@ -39,6 +39,10 @@ def test_more_used_and_liked_is_better_and_never_beyond_eight_tenths() -> None:
     assert hub(0, 0, None) == 0
     assert hub(100, 1) < hub(10_000, 10) < hub(1_000_000, 1000) < hub(10**9, 10**6) == 0.8
     assert hub(100, 1, safe=None) < hub(100, 1, safe=True)
+
+
+def test_the_model_that_the_task_table_names_is_good_also_where_nobody_counts() -> None:
+    assert hub_quality(HubModel("facebook/bart-large-cnn", Task.SUMMARIZATION, downloads=0, likes=0)) == 0.6
 
 
 def test_a_score_reads_as_a_reason() -> None:
