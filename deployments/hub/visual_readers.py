@@ -216,12 +216,13 @@ class _LayoutPipeline(DocumentQuestionAnsweringPipeline):
     """Transformers' own, which serves LayoutLMv3 as if it were LayoutLMv2 (5.19): the third version has another name for the
     pixels, and scores its patches of the picture behind the tokens."""
 
-    def _forward(self, input_tensors: Any, **forward_parameters: Any) -> Any:
+    # Upstream's own parents name these arguments differently.
+    def _forward(self, model_inputs: Any, **options: Any) -> Any:  # type: ignore[override]
         if self.model.config.model_type == "layoutlmv3":
-            input_tensors["pixel_values"] = input_tensors.pop("image")
+            model_inputs["pixel_values"] = model_inputs.pop("image")
         forward: Any = super()._forward
-        found = forward(input_tensors, **forward_parameters)
-        tokens = input_tensors["input_ids"].shape[1]
+        found = forward(model_inputs, **options)
+        tokens = model_inputs["input_ids"].shape[1]
         return {**found, **{name: found[name][:, :tokens] for name in ("start_logits", "end_logits")}}
 
 
