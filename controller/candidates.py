@@ -9,7 +9,7 @@ from typing import Protocol
 
 from cluster.catalogue import ANY_LANGUAGE, MEMORY_PER_WEIGHT, Catalogue, ModelCard
 from cluster.errors import BadRequest
-from cluster.hub_models import RUNNABLE_LIBRARIES, HubModel
+from cluster.hub_models import HubModel
 from cluster.settings import FamilySettings, HubSettings
 from cluster.tasks import TASKS, Task
 from controller.scoring import hub_quality
@@ -116,7 +116,7 @@ class Candidates:
         """By licence, library and memory. What only its files can tell is found when it is pinned."""
         if self._settings.licences and model.licence not in self._settings.licences:
             return False
-        if model.library not in (None, *RUNNABLE_LIBRARIES) or model.has_safetensors is False or (model.is_gated and not self._has_token):
+        if not model.might_run or model.has_safetensors is False or (model.is_gated and not self._has_token):
             return False
         budget_bytes = self._families[TASKS[model.task].family].memory_bytes
         return (model.size_bytes or 0) * MEMORY_PER_WEIGHT <= budget_bytes

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.tasks import TASKS, TaskSpec
 from controller.cli import parser
 
 ROOT = Path(__file__).parents[2]
@@ -55,3 +56,10 @@ def test_a_path_below_a_folder_of_this_checkout_exists(path: str) -> None:
 
 def test_the_readme_shows_each_kind_of_command() -> None:
     assert starting_with("make") and starting_with("hgpt") and [language for language, _ in FENCED if language == "python"]
+
+
+@pytest.mark.parametrize("spec", TASKS.values(), ids=str)
+def test_the_task_table_is_that_of_the_code(spec: TaskSpec) -> None:
+    flow = f"{', '.join(spec.inputs) or 'nothing'} → {spec.output}"
+    options = ", ".join([*spec.required, *(f"[{option}]" for option in spec.optional)])
+    assert f"| {spec.task} | {flow} | {options} | {spec.family} | {spec.runner} | {spec.default_model} |\n" in README
