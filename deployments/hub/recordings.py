@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 
 SHORTEST_S = 0.5  # a network of convolutions needs some frames; what is shorter is followed by silence
 SENTENCE_PAUSE_S = 0.16  # a pause this long is a place to cut
-MARGIN_S = 0.2  # kept on both sides of a stretch, so that no consonant is lost
+MARGIN_S = 0.4  # kept on both sides of a stretch, so that no consonant is lost
 LONGEST_GAP_S = 2.0  # Whisper makes words up in a longer silence, so a stretch ends there
 
 
