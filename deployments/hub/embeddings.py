@@ -20,7 +20,7 @@ from deployments.hub.tokens import Tokens, text_of
 from deployments.model import Call, Output
 
 SHOWN = 5  # numbers of a vector that a person sees; the data have all
-# The keys of 1_Pooling/config.json, first true one wins; newer folders name the mode instead.
+# The keys of 1_Pooling/config.json; newer folders name the mode instead. Several at once would be joined end to end: not done here.
 POOLING_KEYS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "lasttoken",
@@ -52,7 +52,7 @@ class SentenceEmbedder(Checkpoint):
         if longest := _settings(card, folder / "sentence_bert_config.json").get("max_seq_length"):
             tokens.window = min(tokens.window, int(longest))
         modules = _modules(card, folder)
-        pooling = next((_pooling(_settings(card, path / "config.json")) for kind, path in modules if kind == "Pooling"), "mean")
+        pooling = next((_pooling(card, _settings(card, path / "config.json")) for kind, path in modules if kind == "Pooling"), "mean")
         dense = torch.nn.Sequential(*[_dense(card, path) for kind, path in modules if kind == "Dense"])
         return cls(net, tokens, pooling, dense.to(net.device, net.dtype).eval(), _prompt(card, folder))
 
@@ -67,7 +67,7 @@ class SentenceEmbedder(Checkpoint):
         rows = [row for group in pieces for row in group]
         vectors = torch.cat([self._pooled(batch) for batch in self._tokens.passes(rows, self.max_batch)])
         weighted = torch.nn.functional.normalize(vectors) * torch.tensor([[float(len(row["input_ids"]))] for row in rows])
-        sums = [part.sum(dim=0) for part in weighted.split([len(group) for group in pieces])]
+        sums = [part.sum(dim=0) for part in torch.split_with_sizes(weighted, [len(group) for group in pieces])]
         return torch.nn.functional.normalize(torch.stack(sums))
 
     def _pooled(self, batch: Any) -> Tensor:
@@ -113,12 +113,12 @@ def _modules(card: ModelCard, folder: Path) -> list[tuple[str, Path]]:
     return [(str(step["type"]).rpartition(".")[2], folder / Path(str(step["path"])).name) for step in steps]
 
 
-def _pooling(settings: dict[str, Any]) -> str:
+def _pooling(card: ModelCard, settings: dict[str, Any]) -> str:
     modes = [mode for key, mode in POOLING_KEYS.items() if settings.get(key)]
-    mode = str(settings.get("pooling_mode") or (modes or ["mean"])[0])
-    if mode not in _POOLINGS or len(modes) > 1:
-        raise ModelError(f"token vectors cannot be pooled by {' and '.join(modes) or mode} here")
-    return mode
+    named = str(settings.get("pooling_mode") or " and ".join(modes) or "mean")
+    if named not in _POOLINGS:
+        raise ModelError(f"{card.id} cannot be used: it pools token vectors by {named}, which is unknown here")
+    return named
 
 
 def _dense(card: ModelCard, folder: Path) -> torch.nn.Module:

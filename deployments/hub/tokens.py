@@ -170,5 +170,5 @@ def _window(tokenizer: Any, network: Any) -> int:
 def _unused_positions(network: torch.nn.Module) -> int:
     for name, module in network.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
-            return int(module.padding_idx) + 1  # type: ignore[arg-type]
+            return int(module.padding_idx) + 1
     return 0

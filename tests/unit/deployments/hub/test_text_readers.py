@@ -139,6 +139,12 @@ def test_a_long_table_is_read_to_its_end(bench: Bench) -> None:
     assert [table.first_row for table, _ in pieces] == sorted({table.first_row for table, _ in pieces})
 
 
+def test_columns_of_one_name_dates_and_empty_cells_are_read(bench: Bench) -> None:
+    given = bench.give(TABLE_QA, "day,,sum,sum\n2024-05-01,,1.5,\n2024-05-02,x,,2", question="how much since 2024?").data
+    assert {each["column"] for each in given["cells"]} <= {"day", "", "sum"}
+    assert all(each["text"] in ("2024-05-01", "2024-05-02", "x", "1.5", "2", "") for each in given["cells"])
+
+
 def test_what_is_no_table_or_too_wide_is_refused(bench: Bench) -> None:
     assert "no table" in bench.refusal(TABLE_QA, "just a line")
     assert "40 columns" in bench.refusal(TABLE_QA, "\n".join([",".join("a" * 40)] * 2))
