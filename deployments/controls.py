@@ -59,16 +59,16 @@ def _pixels(call: Call) -> "Pixels":
 def _edges(pixels: "Pixels") -> "Pixels":
     """Of the three colours the steepest counts: red on green of the same lightness is an edge."""
     import cv2
+    import numpy as np
 
-    edges: Pixels = cv2.Canny(pixels, CANNY_LOW, CANNY_HIGH)
-    return edges
+    return np.asarray(cv2.Canny(pixels, CANNY_LOW, CANNY_HIGH), dtype=np.uint8)
 
 
 def _lines(pixels: "Pixels") -> "Pixels":
     import cv2
     import numpy as np
 
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     found = cv2.createLineSegmentDetector().detect(grey)[0]
     canvas = np.zeros_like(grey)
     for x1, y1, x2, y2 in [] if found is None else found.reshape(-1, 4):  # OpenCV 4 gives (lines, 1, 4), 5 (lines, 4)

@@ -92,4 +92,6 @@ def _guarded(load: Callable[[], Any], card: ModelCard) -> Any:
         return load()
     except BROKEN as exc:
         reason = next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
+        if isinstance(exc, ImportError):  # what is missing; the library goes on with how to install it
+            reason = reason.split(". ")[0]
         raise ModelError(f"{card.id} could not be loaded: {reason[:200]}") from exc

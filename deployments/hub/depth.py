@@ -63,7 +63,7 @@ class DepthEstimator(Checkpoint):
         return padded[down : down + picture.height, across : across + picture.width]
 
     def _output(self, task: Task, depth: "Map", picture: Image.Image) -> Output:
-        disparity = 1 / np.maximum(depth, NEAREST_M) if self._is_metric else depth
+        disparity: Map = np.reciprocal(np.maximum(depth, np.float32(NEAREST_M))) if self._is_metric else depth
         name = f"{Task(task)}.png"
         if task == Task.NORMAL_CONTROL:
             return picture_output(self._normals(disparity, picture.size), name)
@@ -97,7 +97,7 @@ def normals(disparity: "Map", background: "npt.NDArray[np.bool_]") -> "npt.NDArr
     """(height, width, 3): x, y and z of the surface's direction as red, green and blue, -1..1 as 0..255; flat where background."""
     import cv2
 
-    sideways, downward = (cv2.Sobel(disparity, cv2.CV_32F, *axes, ksize=3) for axes in ((1, 0), (0, 1)))
+    sideways, downward = (np.array(cv2.Sobel(disparity, cv2.CV_32F, *axes, ksize=3), dtype=np.float32) for axes in ((1, 0), (0, 1)))
     sideways[background] = downward[background] = 0
     vectors = np.stack([sideways, downward, np.full_like(sideways, UPWARD)], axis=2)
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)

@@ -76,8 +76,10 @@ class PictureNetwork:
 
 
 def image_processor(card: ModelCard, folder: Path, config: Any) -> Any:
-    """The checkpoint's image processor on PIL and numpy. Raises ModelError when it exists for torchvision alone."""
-    if _processor_name(card, folder) in TORCHVISION_ONLY:
+    """The checkpoint's image processor on PIL and numpy. Raises ModelError when it has none, or one for torchvision alone."""
+    if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+        raise ModelError(f"{card.id} has no preprocessor_config.json, which says how pictures are to be prepared for it")
+    if _processor_name(card, folder, config) in TORCHVISION_ONLY:
         return opened(_ImageNetProcessor, card, folder)
     return opened(transformers.AutoImageProcessor, card, folder, config=config, backend="pil")
 
@@ -94,11 +96,13 @@ class _Settings:
         return dict(transformers.ViTImageProcessorPil.get_image_processor_dict(folder, **options)[0])
 
 
-def _processor_name(card: ModelCard, folder: Path) -> str:
-    """In today's spelling; checkpoints of 2022 say SegformerFeatureExtractor."""
+def _processor_name(card: ModelCard, folder: Path, config: Any) -> str:
+    """In today's spelling; checkpoints of 2022 say SegformerFeatureExtractor, or nothing."""
     settings = opened(_Settings, card, folder)
-    name = str(settings.get("image_processor_type") or settings.get("feature_extractor_type") or "")
-    return name.removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor")
+    name = (
+        settings.get("image_processor_type") or settings.get("feature_extractor_type") or f"{config.model_type.capitalize()}ImageProcessor"
+    )
+    return str(name).removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor")
 
 
 def _has_rows(value: Any, count: int) -> bool:

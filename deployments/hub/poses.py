@@ -142,7 +142,7 @@ def drawn(poses: Sequence[Pose], size: tuple[int, int]) -> Image.Image:
             if (start := body[one]) is not None and (end := body[other]) is not None:
                 middle = tuple(round(float(side)) for side in (start + end) / 2)
                 length, angle = float(np.hypot(*(end - start))), float(np.degrees(np.arctan2(*(end - start)[::-1])))
-                outline = cv2.ellipse2Poly(middle, (round(length / 2), thickness), round(angle), 0, 360, 1)
+                outline = np.array(cv2.ellipse2Poly(middle, (round(length / 2), thickness), round(angle), 0, 360, 1))
                 cv2.fillConvexPoly(canvas, outline, tuple(round(part * LIMB_SHADE) for part in colour))
     for body in bodies:
         for place, colour in zip(body, COLOURS, strict=True):

@@ -104,18 +104,18 @@ class Segmenter(Checkpoint):
             classes = self._classes(output, size)
             return classes, _whole(classes)
         settings = {"threshold": MIN_SCORE, "overlap_mask_area_threshold": MIN_UNCOVERED, "target_sizes": [size]}
-        more = {"label_ids_to_fuse": set()} if self._kind == "panoptic" else {}
+        more: dict[str, Any] = {"label_ids_to_fuse": set()} if self._kind == "panoptic" else {}
         (found,) = find(output, **settings, **more)
         regions = [Region(one["id"], one["label_id"], round(float(one["score"]), 4)) for one in found["segments_info"]]
-        return found["segmentation"].long().numpy(), regions
+        return np.asarray(found["segmentation"].long()), regions
 
     def _classes(self, output: Any, size: tuple[int, int]) -> "Map":
         """(height, width): the class of each pixel."""
         if _is_per_pixel(output):
             logits = torch.nn.functional.interpolate(output.logits, size=size, mode="bilinear", align_corners=False)
-            return logits[0].argmax(dim=0).numpy()
+            return np.asarray(logits[0].argmax(dim=0))
         (classes,) = self._sight.processor.post_process_semantic_segmentation(output, target_sizes=[size])
-        return classes.long().numpy()
+        return np.asarray(classes.long())
 
     def _legend(self, numbers: "Map", regions: Sequence[Region]) -> list[dict[str, Any]]:
         """Largest first; shares of the picture, 0..1."""
@@ -187,8 +187,9 @@ class MaskGenerator(Checkpoint):
             # SAM-HQ gives the inner layers' too; SAM 2 a list of scales, which is one embedding.
             inner = {"intermediate_embeddings": embedded[1]} if isinstance(embedded, tuple) else {}
             whole = embedded[0] if isinstance(embedded, tuple) else embedded
-            for some in points.split(POINTS_AT_ONCE):
-                answer = self._sight.network(image_embeddings=whole, input_points=self._sight.moved(some[None, :, None]), **inner)
+            for first in range(0, len(points), POINTS_AT_ONCE):
+                some = self._sight.moved(points[None, first : first + POINTS_AT_ONCE, None])
+                answer = self._sight.network(image_embeddings=whole, input_points=some, **inner)
                 scores, logits = answer.iou_scores[0].flatten().float().cpu(), answer.pred_masks[0].flatten(0, 1).float().cpu()
                 sure = scores > MIN_MASK_SCORE
                 found += _stable(self._enlarged(logits[sure], inputs, picture), scores[sure])

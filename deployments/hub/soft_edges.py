@@ -117,7 +117,7 @@ def scribbled(soft: "Pixels") -> "Pixels":
 
 def _widths(weights: Mapping[str, torch.Tensor]) -> list[list[int]]:
     """Channels of every block's convolutions, read off the weights: in, then out of each."""
-    blocks = []
+    blocks: list[list[int]] = []
     while kernels := list(_kernels(weights, len(blocks) + 1)):
         blocks.append([kernels[0].shape[1], *(kernel.shape[0] for kernel in kernels)])
     return blocks

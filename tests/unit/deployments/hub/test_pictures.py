@@ -103,7 +103,7 @@ def test_a_checkpoint_that_needs_timm_says_so(tmp_path: Path) -> None:
     place = built("object-detection/detr", tmp_path)
     config = json.loads((place / "config.json").read_text()) | {"use_timm_backbone": True, "backbone": "resnet50", "backbone_config": None}
     (place / "config.json").write_text(json.dumps(config))
-    assert_refused("object-detection", place, "timm")
+    assert_refused("object-detection", place, "requires the timm library but it was not found in your environment")
     (place / "config.json").write_text(json.dumps({"architecture": "resnet50", "num_classes": 1000, "pretrained_cfg": {}}))
     assert_refused("image-classification", place, "timm")
 
@@ -114,3 +114,20 @@ def assert_refused(name: str, place: Path, reason: str) -> None:
     assert reason in caught.value.message
     assert "\n" not in caught.value.message
     assert len(caught.value.message) < 300
+
+
+def test_a_checkpoint_without_a_processor_says_which_file_it_lacks(tmp_path: Path) -> None:
+    place = built("image-classification", tmp_path)
+    (place / "preprocessor_config.json").unlink()
+    assert_refused("image-classification", place, "tiny/x has no preprocessor_config.json")
+
+
+@pytest.mark.parametrize("settings", [{"feature_extractor_type": "SegformerFeatureExtractor"}, {}])
+def test_settings_of_2022_are_understood(settings: dict[str, str], tmp_path: Path) -> None:
+    """Sizes were numbers, processors were feature extractors, and some named no class at all."""
+    place, path = built("image-segmentation", tmp_path), blots(tmp_path)
+    today = give(opened(Task.IMAGE_SEGMENTATION, place), Task.IMAGE_SEGMENTATION, path)
+    scaling = {"do_normalize": True, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    past = settings | scaling | {"do_resize": True, "size": 64, "resample": 2, "reduce_labels": True}
+    (place / "preprocessor_config.json").write_text(json.dumps(past))
+    assert_alike(give(opened(Task.IMAGE_SEGMENTATION, place), Task.IMAGE_SEGMENTATION, path), today)
