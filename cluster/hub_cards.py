@@ -10,7 +10,7 @@ from huggingface_hub import ModelInfo
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 from pydantic import ValidationError
 
-from cluster.catalogue import ANY_LANGUAGE, ModelCard, ModelFile
+from cluster.catalogue import ModelCard, ModelFile
 from cluster.errors import ModelError, ModelUnavailable, NotFound
 from cluster.hub_files import (
     INDEX,
@@ -24,7 +24,7 @@ from cluster.hub_files import (
     transformers_files,
 )
 from cluster.hub_line import HubLine, first_line
-from cluster.hub_models import EVERY_LANGUAGE, RUNNABLE_LIBRARIES, HubModel, hub_tags, info_of, library_of, task_of
+from cluster.hub_models import RUNNABLE_LIBRARIES, HubModel, hub_tags, info_of, library_of, task_of
 from cluster.hub_notes import Note, notes, snapshot
 from cluster.tasks import TASKS, Task
 
@@ -208,12 +208,11 @@ def _without_safetensors(model_id: str, names: Sequence[str]) -> ModelUnavailabl
 def _card(info: ModelInfo, task: Task, files: Sequence[ModelFile]) -> ModelCard:
     model = HubModel.of(info, task)
     known = next((entry.description for entry in snapshot() if entry.id == info.id), "")
-    languages = model.languages if model.languages and not EVERY_LANGUAGE & set(model.languages) else (ANY_LANGUAGE,)
     entry = {
         "id": info.id,
         "revision": info.sha,
         "tasks": (task,),
-        "languages": languages,
+        "languages": model.reads,
         "licence": model.licence or "unknown",
         "origin": f"the Hugging Face hub, {info.id.partition('/')[0]}",
         "description": known or f"{task} model of the hub, {model.downloads} downloads a month, {model.likes} likes",

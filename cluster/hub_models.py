@@ -1,6 +1,7 @@
 """A model as a search of the hub shows it, and which of the hub's tags stand for a task. Asks nobody."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 
 from huggingface_hub import ModelInfo
 
-from cluster.tasks import TASKS, Task
+from cluster.catalogue import ANY_LANGUAGE
+from cluster.language_codes import iso_code
+from cluster.tasks import TASKS, Media, Task
 
 # The hub tells these in one search.
 FACTS = (
@@ -31,6 +34,7 @@ QUANTISED_TAGS = frozenset({"4-bit", "8-bit", "awq", "bitsandbytes", "compressed
 UNRUNNABLE_TAGS = QUANTISED_TAGS | {"adapter", "controlnet", "custom_code", "lora", "peft", "textual_inversion"}
 CONTROLNET_TASKS = frozenset(task for task in Task if TASKS[task].runner == "controlnet")
 LANGUAGES_LONGEST = 3  # letters of an ISO 639 code; longer tags are remarks
+_VOICE = re.compile(r"mms-tts-([a-z]{3})\b")  # the 1,100 voices of MMS name their language, ISO 639-3, in their ids alone
 EVERY_LANGUAGE = frozenset({"multilingual", "mul"})
 BYTES_OF = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}  # others take 1
 
@@ -128,6 +132,15 @@ class HubModel:
         """By its library and tags; what only its files can tell is found when it is pinned."""
         unfit = UNRUNNABLE_TAGS - ({"controlnet"} if self.task in CONTROLNET_TASKS else set())
         return (self.library is None or self.library in RUNNABLE_LIBRARIES) and unfit.isdisjoint(self.tags)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The languages to count on, ISO 639-1 or "*". A model of words or speech that names none is most likely an English one."""
+        if EVERY_LANGUAGE & set(self.languages) or not {Media.TEXT, Media.AUDIO} & {*TASKS[self.task].inputs, TASKS[self.task].output}:
+            return (ANY_LANGUAGE,)
+        if (voice := _VOICE.search(self.id)) and (language := iso_code(voice[1])):
+            return (language,)
+        return self.languages or ("en",)
 
     def speaks(self, language: str | None) -> bool:
         """False only for a model that names other languages."""

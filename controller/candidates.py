@@ -14,6 +14,7 @@ from cluster.settings import FamilySettings, HubSettings
 from cluster.tasks import TASKS, Task
 from controller.scoring import hub_quality
 
+_READER = re.compile(r"ocr|donut|nougat|pix2struct", re.IGNORECASE)
 _PAIR = re.compile(r"opus-mt(?:-tc-big)?-([a-z]{2,3})-([a-z]{2,3})$")
 
 
@@ -135,7 +136,18 @@ def _from_hub(model: HubModel) -> Candidate:
         runner=spec.runner,
         quality=hub_quality(model),
         size_bytes=model.size_bytes or 0,
-        languages=model.languages or (ANY_LANGUAGE,),
-        description=model.description or f"{spec.task} model, {model.downloads} downloads a month",
+        languages=model.reads,
+        description=_kind(model) or model.description or f"{model.downloads} downloads a month",
         tasks=(model.task,),
+    )
+
+
+def _kind(model: HubModel) -> str | None:
+    """What the LLM must know to choose where the hub's tag stands for two things; the models' own words seldom say it."""
+    if model.task is not Task.IMAGE_TO_TEXT:
+        return None
+    return (
+        "Reads the text in a picture"
+        if _READER.search(model.id)
+        else "Says in a sentence what a photograph or drawing shows; reads no text"
     )

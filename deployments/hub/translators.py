@@ -6,7 +6,7 @@ from typing import Any
 
 from cluster.errors import ModelError
 from cluster.language import NAMES, language_name
-from deployments.hub.language_codes import NLLB, iso_code, names_of
+from cluster.language_codes import NLLB, iso_code, names_of
 
 SHOWN = 12  # languages that an error message lists
 _OPUS_PAIR = re.compile(r"opus-?mt-(?:tc-\w+-|big-)*([a-zA-Z_]+)-([a-zA-Z_]+)")

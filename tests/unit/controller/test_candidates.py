@@ -106,3 +106,20 @@ async def test_a_model_named_for_a_language_pair_translates_in_that_direction_on
     pair = a_model("opus-mt-en-zh", Task.TRANSLATION, languages=("en", "zh"))
     (found,) = [each for each in (await candidates(pair).for_tasks([Task.TRANSLATION]))[Task.TRANSLATION] if each.card is None]
     assert found.translates(source, target) is fits
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "languages", "reads"),
+    [
+        ("mms-tts-deu", Task.TEXT_TO_SPEECH, (), ("de",)),
+        ("some-voice", Task.TEXT_TO_SPEECH, (), ("en",)),
+        ("whisper", Task.AUTOMATIC_SPEECH_RECOGNITION, ("de", "en"), ("de", "en")),
+        ("mt5", Task.SUMMARIZATION, ("multilingual", "en"), ("*",)),
+        ("vit", Task.IMAGE_SEGMENTATION, (), ("*",)),
+    ],
+)
+async def test_a_model_without_a_word_about_languages_is_counted_on_for_english(
+    name: str, task: Task, languages: tuple[str, ...], reads: tuple[str, ...]
+) -> None:
+    found = (await candidates(a_model(name, task, languages=languages)).for_tasks([task]))[task]
+    assert next(each for each in found if each.id == f"org/{name}").languages == reads

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from cluster.errors import ModelError
 from cluster.tasks import Task
-from deployments.hub.language_codes import base_code, iso_code
+from cluster.language_codes import base_code, iso_code
 from deployments.hub.sentences import packed, sentences
 from deployments.hub.translators import Told, told
 from tests.tiny.text import NEW_TOKENS
