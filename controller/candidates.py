@@ -149,5 +149,5 @@ def _kind(model: HubModel) -> str | None:
     return (
         "Reads the text in a picture"
         if _READER.search(model.id)
-        else "Says in a sentence what a photograph or drawing shows; reads no text"
+        else "Says in a sentence what a photograph or drawing shows, reads no text"
     )
