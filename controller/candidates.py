@@ -146,8 +146,6 @@ def _kind(model: HubModel) -> str | None:
     """What the LLM must know to choose where the hub's tag stands for two things; the models' own words seldom say it."""
     if model.task is not Task.IMAGE_TO_TEXT:
         return None
-    return (
-        "Reads the text in a picture"
-        if _READER.search(model.id)
-        else "Says in a sentence what a photograph or drawing shows, reads no text"
-    )
+    if _READER.search(model.id):
+        return "Reads the text in a picture"
+    return "Says in a sentence what a photograph or drawing shows, reads no text"

@@ -4,6 +4,7 @@ import zipfile
 from importlib.metadata import PackageNotFoundError, files
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 SPEECH = Path(__file__).with_name("speech.txt")  # about climate change, some 200 English words with numbers and names
 BECKETT = "Ever tried, ever failed. No matter. Try again. Fail again. Fail better."
@@ -98,7 +99,7 @@ def clip(folder: Path, frames: int = 16) -> Path:
         stream = film.add_stream("libx264", rate=8)
         stream.width, stream.height, stream.pix_fmt = 224, 224, "yuv420p"
         for n in range(frames):
-            view = picture.convert("RGB").crop((8 * n, 20, 8 * n + 224, 244))
-            film.mux(stream.encode(av.VideoFrame.from_image(view)))
+            frame: Any = av.VideoFrame.from_image(picture.convert("RGB").crop((8 * n, 20, 8 * n + 224, 244)))  # type: ignore[no-untyped-call]
+            film.mux(stream.encode(frame))
         film.mux(stream.encode())
     return path
