@@ -100,6 +100,7 @@ class Option(StrEnum):
     QUESTION = "question"
     LABELS = "labels"  # two or more class names
     PROMPT = "prompt"
+    WANTED = "wanted"  # of a picture: "text", what is written in it, or "scene", what it shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ _TEXT = (
     TaskSpec(Task.TEXT_RANKING, "order the lines of a text by how well they answer a question", (_T,), _T, Family.TEXT, "cross_encoder", "cross-encoder/ms-marco-MiniLM-L6-v2", required=(Option.QUESTION,)),
 )
 _VISION = (
-    TaskSpec(Task.IMAGE_TO_TEXT, "say in a sentence what a picture shows, or read the text in it", (_I,), _T, Family.VISION, "captioner", "Salesforce/blip-image-captioning-base"),
+    TaskSpec(Task.IMAGE_TO_TEXT, "say in a sentence what a picture shows, or read the text in it", (_I,), _T, Family.VISION, "captioner", "Salesforce/blip-image-captioning-base", optional=(Option.WANTED,)),
     TaskSpec(Task.IMAGE_CLASSIFICATION, "what a photograph shows", (_I,), _T, Family.VISION, "image_classification", "google/vit-base-patch16-224"),
     TaskSpec(Task.OBJECT_DETECTION, "find and count the objects in a photograph", (_I,), _T, Family.VISION, "object_detection", "hustvl/yolos-small"),
     TaskSpec(Task.IMAGE_SEGMENTATION, "colour the regions of a picture by what they show", (_I,), _I, Family.VISION, "segmentation", "nvidia/segformer-b0-finetuned-ade-512-512"),

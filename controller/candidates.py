@@ -14,7 +14,7 @@ from cluster.settings import FamilySettings, HubSettings
 from cluster.tasks import TASKS, Task
 from controller.scoring import hub_quality
 
-_READER = re.compile(r"ocr|donut|nougat|pix2struct", re.IGNORECASE)
+_READER = re.compile(r"ocr|donut|nougat", re.IGNORECASE)  # the hub's tag image-to-text stands for two things, and nothing else tells
 _PAIR = re.compile(r"opus-mt(?:-tc-big)?-([a-z]{2,3})-([a-z]{2,3})$")
 
 
@@ -31,6 +31,11 @@ class Candidate:
     description: str
     tasks: tuple[Task, ...]
     card: ModelCard | None = None
+
+    @property
+    def reads_pictures(self) -> bool:
+        """Of models for image-to-text: those that give what is written, where the others say what is shown."""
+        return self.runner != "captioner" or bool(_READER.search(self.id))
 
     @property
     def must_be_fetched(self) -> bool:
@@ -137,15 +142,6 @@ def _from_hub(model: HubModel) -> Candidate:
         quality=hub_quality(model),
         size_bytes=model.size_bytes or 0,
         languages=model.reads,
-        description=_kind(model) or model.description or f"{model.downloads} downloads a month",
+        description=model.description or f"{model.downloads} downloads a month",
         tasks=(model.task,),
     )
-
-
-def _kind(model: HubModel) -> str | None:
-    """What the LLM must know to choose where the hub's tag stands for two things; the models' own words seldom say it."""
-    if model.task is not Task.IMAGE_TO_TEXT:
-        return None
-    if _READER.search(model.id):
-        return "Reads the text in a picture"
-    return "Says in a sentence what a photograph or drawing shows, reads no text"

@@ -42,10 +42,12 @@ HUB_TASKS = (
     *(task.value for task in Task),
 )
 
+WANTED = ("text", "scene")
 _OPTION_SCHEMA: dict[Option, dict[str, Any]] = {
     Option.LANGUAGE: {"enum": list(LANGUAGES)},
     Option.QUESTION: {"type": "string"},
     Option.PROMPT: {"type": "string"},
+    Option.WANTED: {"enum": list(WANTED)},
     Option.LABELS: {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 10},
 }
 _FREE_TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"], "additionalProperties": False}
@@ -201,6 +203,8 @@ def _read_option(step_id: str, option: Option, value: Any) -> OptionValue:
         case Option.LANGUAGE, str() if value in LANGUAGES:
             return str(value)
         case ((Option.QUESTION | Option.PROMPT), str()) if value.strip():
+            return str(value)
+        case Option.WANTED, str() if value in WANTED:
             return str(value)
     raise PlanError(f"{step_id}: {json.dumps(value)[:80]} is no value for the option {option}")
 

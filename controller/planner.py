@@ -25,6 +25,7 @@ _OPTION_FORMS = {
     Option.QUESTION: '"question"',
     Option.LABELS: '["label", "label"]',
     Option.PROMPT: '"what to write"',
+    Option.WANTED: '"text" or "scene"',
 }
 
 
@@ -118,6 +119,6 @@ def _row(spec: TaskSpec, narrower: str | None) -> str:
     if spec.takes_many:
         inputs[-1] += " or [...]"
     required = [_OPTION_FORMS[option] for option in spec.required]
-    optional = [f"{_OPTION_FORMS[option]}?" for option in spec.optional]
+    optional = [f"{_OPTION_FORMS[option]}?" for option in spec.optional if not (narrower and option is Option.WANTED)]
     arguments = ", ".join([f'"{spec.task}"', *inputs, *required, *optional])
     return f"[{arguments}] {narrower or spec.does} -> {spec.output.upper()}"

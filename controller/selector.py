@@ -20,7 +20,6 @@ from controller.scoring import Score, score
 
 KEEPS_LANGUAGE = frozenset({Task.SUMMARIZATION, Task.QUESTION_ANSWERING})  # their output is in their input's language
 PICTURED = frozenset({Media.IMAGE, Media.VIDEO})  # what speaks no language
-SEVERAL_KINDS = frozenset({Task.IMAGE_TO_TEXT})  # the hub's tag for two things, reading and describing: the LLM knows which is meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Selector:
             step.id: self._ranked([named[step.id]] if step.id in named else _fitting(step, found[step.task], spoken[step.id]), cluster)
             for step in plan.steps
         }
-        close = {step.id: self._close(ranked[step.id], step.task) for step in plan.steps}
+        close = {step.id: self._close(ranked[step.id]) for step in plan.steps}
         open_steps = [step for step in plan.steps if len(close[step.id]) > 1]
         picks = await self._asked(open_steps, close, request) if open_steps else {}
         choices = await asyncio.gather(*(self._choice(step, ranked[step.id], picks.get(step.id), step.id in named) for step in plan.steps))
@@ -91,14 +90,11 @@ class Selector:
         weight, fetch = self._settings.delay_weight, candidate.must_be_fetched
         return Ranked(candidate, score(candidate.quality, candidate.size_bytes, view, weight, fetch), view.is_set_aside)
 
-    def _close(self, ranked: Sequence[Ranked], task: Task) -> list[Ranked]:
-        """Those that the LLM may choose among. Where a task's models differ in what they do, the best of each kind are close."""
+    def _close(self, ranked: Sequence[Ranked]) -> list[Ranked]:
+        """Those that the LLM may choose among."""
         best = ranked[0].score.total
         close = [one for one in ranked if not one.is_set_aside and best - one.score.total <= self._settings.margin]
-        if task in SEVERAL_KINDS:
-            of_each_kind = {one.candidate.runner: one for one in reversed(ranked)}.values()
-            close = [*of_each_kind, *(one for one in close if one not in of_each_kind)]
-        return sorted(close[: self._settings.max_candidates], key=ranked.index)
+        return close[: self._settings.max_candidates]
 
     async def _asked(self, steps: list[Step], close: Mapping[str, list[Ranked]], request: Request) -> dict[str, str]:
         """The LLM's picks by step id, decoded from a closed enum in one call; none when it fails, so that the ranking decides."""
@@ -180,6 +176,9 @@ def _fitting(step: Step, candidates: Sequence[Candidate], language: Languages) -
         fitting = [each for each in candidates if each.translates(language.read, language.needed)]
     else:
         fitting = [each for each in candidates if each.speaks(language.needed)]
+    if step.task is Task.IMAGE_TO_TEXT:
+        wants_text = step.options.get(Option.WANTED, "text" if isinstance(step.inputs[0], InputFile) else "scene") == "text"
+        fitting = [each for each in fitting if each.reads_pictures is wants_text] or fitting
     if not fitting:
         raise PlanError(f"no deployed model does {step.task} in the language {language.needed!r}")
     if language.needed is None and not PICTURED & set(TASKS[step.task].inputs):

@@ -202,11 +202,24 @@ async def test_a_named_model_that_no_step_can_use_is_refused() -> None:
         await chosen_by(selector(ScriptedChat(), *cards), Plan((SUMMARY,)), Request("r", "Sum it up.", (ENGLISH,), named=("org/t",)))
 
 
-async def test_reading_and_describing_a_picture_are_both_put_to_the_llm_however_far_apart() -> None:
-    picture = RequestFile("f1", ArtifactRef("0" * 64, "image/png", 9, "x.png"))
-    reader = a_card("reader", Task.IMAGE_TO_TEXT, 0.2, "en").model_copy(update={"loader": "ocr"})
-    cards = (*(a_card(f"teller{n}", Task.IMAGE_TO_TEXT, 0.9) for n in range(6)), reader)
-    step = Step("s1", Task.IMAGE_TO_TEXT, (InputFile("f1"),))
-    chat = ScriptedChat('{"s1": "org/reader"}')
-    chosen = await chosen_by(selector(chat, *cards), Plan((step,)), Request("r", "What is written here?", (picture,)))
-    assert chosen["s1"].models[0] == "org/reader"
+PICTURE = RequestFile("f1", ArtifactRef("0" * 64, "image/png", 9, "x.png"))
+DRAWN = Step("s1", Task.TEXT_TO_IMAGE, ("a cat",))
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "model"),
+    [
+        (InputFile("f1"), {Option.WANTED: "text"}, "org/reader"),
+        (InputFile("f1"), {Option.WANTED: "scene"}, "org/teller"),
+        (InputFile("f1"), {}, "org/reader"),
+        (OutputOf("s1"), {}, "org/teller"),
+    ],
+    ids=["text wanted", "scene wanted", "a file is read", "a drawn picture is described"],
+)
+async def test_a_picture_is_read_or_described_as_the_step_wants(source: Any, options: dict[Option, str], model: str) -> None:
+    kinds = {"reader": "rapidocr", "teller": "captioner"}
+    cards = [a_card(name, Task.IMAGE_TO_TEXT, 0.5).model_copy(update={"loader": loader}) for name, loader in kinds.items()]
+    steps = (DRAWN, Step("s2", Task.IMAGE_TO_TEXT, (source,), options))
+    chooser = selector(ScriptedChat(), *cards, a_card("painter", Task.TEXT_TO_IMAGE, 0.5))
+    chosen = await chosen_by(chooser, Plan(steps), Request("r", "Draw it.", (PICTURE,)))
+    assert chosen["s2"].models == (model,)
