@@ -133,6 +133,18 @@ def test_an_upload_comes_back_byte_for_byte_and_can_be_named_in_a_request(http: 
     assert reply["run"]["results"][0]["status"] == "done"
 
 
+def test_a_player_can_ask_for_the_size_and_for_a_part(http: httpx.Client) -> None:
+    words = b"It was the best of times."
+    link = f"/v1/artifacts/{http.post('/v1/files', files={'file': ('times.txt', words)}).json()['id']}"
+    head = http.head(link)
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(words)))
+    part = http.get(link, headers={"range": "bytes=11-14"})
+    assert (part.status_code, part.content) == (206, b"best")
+    assert part.headers["content-range"] == f"bytes 11-14/{len(words)}"
+    assert head.headers["etag"] == part.headers["etag"]
+    assert http.get(link, headers={"range": "bytes=99-"}).status_code == 416
+
+
 def test_a_plan_can_be_seen_before_it_runs(http: httpx.Client) -> None:
     reply = http.post("/v1/plan", json=ask(message({"s1": wait("go", "5000 ms")}))).json()
     assert [(step["id"], step["model"]) for step in reply["steps"]] == [("s1", "fakes/obedient")]
