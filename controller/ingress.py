@@ -42,9 +42,8 @@ async def _refused(_request: HttpRequest, exc: HuggingGPTError) -> JSONResponse:
 
 @door.exception_handler(RequestValidationError)
 async def _unreadable(request: HttpRequest, exc: RequestValidationError) -> JSONResponse:
-    first = max(exc.errors(), key=lambda error: len(error["loc"]))  # a union's errors: the branch that came furthest
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
-    return await _refused(request, BadRequest(f"the request cannot be read: {place + ': ' if place else ''}{first['msg']}"))
+    wrong = openai_schema.unreadable(exc.errors(), exc.body)
+    return await _refused(request, BadRequest(f"the request cannot be read: {wrong}"))
 
 
 @door.exception_handler(HTTPException)

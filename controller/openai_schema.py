@@ -1,7 +1,7 @@
 """The OpenAI forms that the door reads and writes, as far as they concern this service. Pure data."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +10,7 @@ from cluster.errors import HuggingGPTError
 from cluster.tasks import Task
 
 MODEL = "hugginggpt"
+SHOWN_CHARACTERS = 80  # of a name that a client sent, in the sentence that refuses it
 
 
 class _Form(BaseModel):
@@ -55,7 +56,7 @@ Part = Annotated[TextPart | ImagePart | AudioPart | FilePart, Field(discriminato
 
 
 class ChatMessage(_Form):
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Part] | None = None
 
 
@@ -87,6 +88,35 @@ def error(exc: HuggingGPTError) -> dict[str, Any]:
     return {"error": {"message": exc.message, "type": kind, "param": None, "code": exc.code}}
 
 
+def unreadable(errors: Sequence[Mapping[str, Any]], body: Any) -> str:
+    """What is wrong with a body, in its own words and not in those of pydantic, whose errors these are."""
+    furthest = max(errors, key=lambda error: len(error["loc"]))  # a union's errors: the branch that came furthest
+    place = _place(furthest, body)
+    match furthest["type"]:
+        case "json_invalid":
+            return "the body is not JSON"
+        case "missing":
+            return f"{place} is missing"
+        case "union_tag_not_found":
+            return f"{place}.type is missing"
+        case "union_tag_invalid":
+            return f"{place}.type should be one of {furthest['ctx']['expected_tags']}"
+        case "too_short":
+            return f"{place} is empty"
+        case "model_type" | "model_attributes_type":
+            return f"{place} should be a JSON object"
+        case "value_error":  # FastAPI's, where a form has text in the place of a file
+            return f"{place} should be a file"
+        case _:
+            return f"{place} {furthest['msg'].removeprefix('Input ')}"
+
+
+def shown(name: str) -> str:
+    """A name as a refusal can quote it: cut, in one line, without half characters."""
+    cut = name if len(name) <= SHOWN_CHARACTERS else name[:SHOWN_CHARACTERS] + "…"
+    return repr(cut)[1:-1]
+
+
 def model_list() -> dict[str, Any]:
     return {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "hugginggpt"}]}
 
@@ -101,6 +131,20 @@ def file_object(file_id: str, size_bytes: int, name: str) -> dict[str, Any]:
         "purpose": "user_data",
         "status": "processed",
     }
+
+
+def _place(error: Mapping[str, Any], body: Any) -> str:
+    """`messages.0.content`: without the names that pydantic gives to a union's branches, which the body does not have."""
+    _, *path = error["loc"]  # FastAPI's first word is «body»
+    here = body
+    place: list[str] = []
+    for depth, part in enumerate(path, 1):
+        if (isinstance(here, Mapping) and part in here) or (isinstance(here, list) and isinstance(part, int)):
+            here = here[part]
+        elif error["type"] != "missing" or depth < len(path):
+            continue
+        place.append(shown(str(part)))
+    return ".".join(place) or "the body"
 
 
 def _head(run_id: str, kind: str) -> dict[str, Any]:
