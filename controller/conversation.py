@@ -9,20 +9,21 @@ from cluster.messages import ArtifactRef
 from cluster.settings import Limits
 from cluster.tasks import Media
 from controller.intake import Intake
-from controller.openai_schema import MODEL, AudioPart, ChatMessage, ChatRequest, FilePart, ImagePart, TextPart
+from controller.openai_schema import MODEL, AudioPart, ChatMessage, ChatRequest, FilePart, ImagePart, TextPart, shown
 from controller.request import Request, RequestFile, artifacts_named, split_passages
 
 PREVIOUS_ANSWER = "previous answer.txt"
+INSTRUCTING_ROLES = frozenset({"system", "developer"})  # how the model is to behave: its prompts are fixed here
 
 
 def read_conversation(body: ChatRequest, intake: Intake, limits: Limits) -> Request:
     """Blocks while files are stored. Raises BadRequest, BadFile, FileTooLarge or NotFound."""
     if body.model != MODEL:
-        raise NotFound(f"the model {body.model!r} does not exist here; use {MODEL!r}")
+        raise NotFound(f"the model '{shown(body.model)}' does not exist here; use {MODEL!r}")
     last = body.messages[-1]
     if last.role != "user":
         raise BadRequest("the last message must be the user's")
-    earlier = [message for message in body.messages[:-1] if message.role in {"user", "assistant"}]
+    earlier = [message for message in body.messages[:-1] if message.role not in INSTRUCTING_ROLES]
     for message in body.messages:
         _check_text(_text(message), limits)
     text, passages = split_passages(_text(last).strip())
@@ -116,4 +117,5 @@ def _text(message: ChatMessage) -> str:
 
 
 def _message(message: ChatMessage) -> Message:
+    """What another client's tool said is context like the person's own words: an engine need not know tools."""
     return {"role": "assistant" if message.role == "assistant" else "user", "content": _text(message)}

@@ -89,8 +89,16 @@ def test_a_file_of_an_earlier_turn_is_still_there(intake: Intake) -> None:
     assert names(request) == ["f1 a.txt"]
 
 
-def test_system_messages_are_no_history(intake: Intake) -> None:
-    assert read(intake, ("system", "be brief"), ("user", "hi")).history == ()
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_instructions_to_the_model_are_no_history(intake: Intake, role: str) -> None:
+    assert read(intake, (role, "be brief"), ("user", "hi")).history == ()
+
+
+@pytest.mark.parametrize("role", ["tool", "function"])
+def test_what_a_tool_said_is_context_and_no_earlier_answer(intake: Intake, role: str) -> None:
+    request = read(intake, ("user", "Weather?"), ("assistant", None), (role, "12 degrees"), ("user", "Is that cold?"))
+    assert "12 degrees" in request.for_planner()
+    assert request.files == ()
 
 
 def test_the_models_that_the_person_named_arrive(intake: Intake) -> None:
@@ -137,6 +145,13 @@ def test_too_many_files_are_refused_with_both_numbers(intake: Intake) -> None:
 def test_another_model_is_not_found(intake: Intake) -> None:
     with pytest.raises(NotFound, match="'gpt-4' does not exist here; use 'hugginggpt'"):
         read(intake, ("user", "hi"), model="gpt-4")
+
+
+def test_a_model_of_any_length_and_spelling_is_refused_in_a_short_line(intake: Intake) -> None:
+    with pytest.raises(NotFound) as refused:
+        read(intake, ("user", "hi"), model="a\n\ud800" + "x" * 100_000)
+    assert len(refused.value.message) < 200
+    assert refused.value.message.isprintable()
 
 
 @pytest.mark.parametrize("hostile", ["“", '"', "'", "a", "a.", "``` \n", ": ", "\n\n", "1 "], ids=repr)
