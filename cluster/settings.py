@@ -60,6 +60,7 @@ class Family(_Section):
 
 class Limits(_Section):
     max_upload_bytes: int = Field(default=50_000_000, gt=0)
+    max_picture_pixels: int = Field(default=50_000_000, gt=0, le=89_478_485)  # beyond the second number Pillow warns by itself
     max_message_characters: int = Field(default=20_000, gt=0)  # longer texts come as files
     max_text_characters: int = Field(default=200_000, gt=0)  # of a text file in a request
     max_files: int = Field(default=10, gt=0)

@@ -132,7 +132,7 @@ class Ingress:
         log_to_stderr()
         self._settings = settings
         self._artifacts = ArtifactStore(settings.artifacts)
-        self._intake = Intake(self._artifacts, settings.limits.max_upload_bytes)
+        self._intake = Intake(self._artifacts, settings.limits)
         self._chat = OpenAIChat.from_settings(settings.llm)
         catalogue = Catalogue.read(BUILT_IN, *settings.catalogues)
         selector = Selector(catalogue, tuple(families), self._chat, settings.selecting, settings.llm)
@@ -173,9 +173,11 @@ class Ingress:
         return JSONResponse(openai_schema.model_list())
 
     @door.post("/v1/files")
-    async def upload(self, file: Annotated[UploadFile, File()]) -> Response:
-        content = await file.read()
-        ref = await asyncio.to_thread(self._intake.accept, content, file.filename or "file")
+    async def upload(self, file: Annotated[list[UploadFile], File()]) -> Response:
+        """One file: a list only so that a second one is seen."""
+        if len(file) > 1:
+            raise BadRequest(f"an upload holds one file, and this one holds {len(file)}: send each in a request of its own")
+        ref = await asyncio.to_thread(self._intake.accept, await file[0].read(), file[0].filename or "file")
         return JSONResponse(openai_schema.file_object(FILE_ID_PREFIX + ref.sha256, ref.size_bytes, ref.name))
 
     @door.get("/v1/files/{file_id}")

@@ -10,6 +10,7 @@ import filetype
 from cluster.artifacts import ArtifactStore
 from cluster.errors import BadFile, FileTooLarge
 from cluster.messages import ArtifactRef
+from cluster.settings import Limits
 from cluster.tasks import Media
 
 TEXT_TYPE = "text/plain"
@@ -18,23 +19,30 @@ MAX_NAME_CHARACTERS = 120
 
 
 class Intake:
-    def __init__(self, artifacts: ArtifactStore, max_bytes: int) -> None:
+    def __init__(self, artifacts: ArtifactStore, limits: Limits) -> None:
         self._artifacts = artifacts
-        self.max_bytes = max_bytes
+        self._max_bytes = limits.max_upload_bytes
+        self._max_pixels = limits.max_picture_pixels
 
     def accept(self, content: bytes, name: str) -> ArtifactRef:
         """Stores a text, picture or recording. Raises BadFile or FileTooLarge with one sentence. Blocks."""
         name = _safe_name(name)
         if not content:
             raise BadFile(f"{name} is empty (0 bytes)")
-        if len(content) > self.max_bytes:
-            raise FileTooLarge(f"{name} has {len(content):,} bytes; the limit is {self.max_bytes:,}")
+        if len(content) > self._max_bytes:
+            raise FileTooLarge(f"{name} has {len(content):,} bytes; the limit is {self._max_bytes:,}")
         media_type = _media_type(content, name)
         claimed = (mimetypes.guess_type(name)[0] or "").partition("/")[0]
         actual = media_type.partition("/")[0]
         if claimed in {Media.IMAGE, Media.AUDIO} and claimed != actual:
             raise BadFile(f"{name} is not {claimed}: its bytes are {media_type}")
-        _check_readable(content, media_type, name)
+        match actual:
+            case Media.IMAGE:
+                _check_picture(content, name, self._max_pixels)
+            case Media.AUDIO:
+                _check_recording(content, name)
+            case Media.TEXT:
+                _check_text(content, name)
         return self._artifacts.put(content, media_type, name)
 
     def accept_data_url(self, url: str, name: str) -> ArtifactRef:
@@ -45,12 +53,12 @@ class Intake:
         return self.accept_base64(data, name)
 
     def accept_base64(self, data: str, name: str) -> ArtifactRef:
-        if len(data) > self.max_bytes * 4 / 3 + 4:
-            raise FileTooLarge(f"{name} is larger than the limit of {self.max_bytes:,} bytes")
+        if len(data) > self._max_bytes * 4 / 3 + 4:
+            raise FileTooLarge(f"{name} is larger than the limit of {self._max_bytes:,} bytes")
         try:
             content = base64.b64decode(data, validate=True)
         except ValueError as exc:  # also letters beyond ASCII
-            raise BadFile(f"{name} is not valid base64: {exc}") from exc
+            raise BadFile(f"{name} is not valid base64") from exc
         return self.accept(content, name)
 
     def known(self, file_id: str) -> ArtifactRef:
@@ -90,19 +98,29 @@ def _is_text(content: bytes) -> bool:
         return False
 
 
-def _check_readable(content: bytes, media_type: str, name: str) -> None:
-    if media_type.startswith("image/"):
-        from PIL import Image
+def _check_picture(content: bytes, name: str, max_pixels: int) -> None:
+    """Its size stands at its beginning, so a picture of too many pixels is refused before it takes their memory."""
+    from PIL import Image
 
-        try:
-            with Image.open(io.BytesIO(content)) as picture:
-                picture.load()
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
-            raise BadFile(f"{name} cannot be read as a picture: {exc}") from exc
-    elif media_type.startswith("audio/"):
-        if not _streams(content, name)[1]:
-            raise BadFile(f"{name} holds no sound")
-    elif not content.decode("utf-8").strip():
+    too_large = FileTooLarge(f"{name} has more than {max_pixels:,} pixels, which is the limit")
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            if picture.width * picture.height > max_pixels:
+                raise too_large
+            picture.load()
+    except Image.DecompressionBombError as exc:  # Pillow's own limit, which stands above ours
+        raise too_large from exc
+    except (OSError, ValueError, SyntaxError) as exc:
+        raise BadFile(f"{name} cannot be read as a picture: it is damaged, cut off or of an unknown kind") from exc
+
+
+def _check_recording(content: bytes, name: str) -> None:
+    if not _streams(content, name)[1]:
+        raise BadFile(f"{name} holds no sound")
+
+
+def _check_text(content: bytes, name: str) -> None:
+    if not content.decode("utf-8").strip():
         raise BadFile(f"{name} holds no text")
 
 
@@ -110,12 +128,13 @@ def _has_pictures(content: bytes, name: str) -> bool:
     return _streams(content, name)[0] > 0
 
 
-def _streams(content: bytes, name: str) -> tuple[int, int]:
-    """Numbers of video and of audio streams."""
+def _streams(content: bytes, name: str) -> tuple[int, bool]:
+    """The number of video streams, and whether there is sound: a stream of it with something in it, not a header alone."""
     import av
 
     try:
         with av.open(io.BytesIO(content)) as container:
-            return len(container.streams.video), len(container.streams.audio)
+            sound = container.streams.audio
+            return len(container.streams.video), any(packet.size for packet in (container.demux(sound) if sound else ()))
     except (av.FFmpegError, ValueError) as exc:
-        raise BadFile(f"{name} cannot be read as a recording: {exc}") from exc
+        raise BadFile(f"{name} cannot be read as a recording: it is damaged, cut off or of an unknown kind") from exc

@@ -145,7 +145,7 @@ def open_picture(path: Path) -> "Image":
     except UnidentifiedImageError as exc:
         raise ModelError(f"{path.name} is not a picture that can be read") from exc
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
-        raise ModelError(f"{path.name} could not be read as a picture: {exc}") from exc
+        raise ModelError(f"{path.name} could not be read as a picture: it is damaged or too large") from exc
 
 
 def _model_input(picture: "Image") -> "Tensor":

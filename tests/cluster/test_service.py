@@ -211,6 +211,16 @@ def test_an_upload_without_a_file_is_400(http: httpx.Client) -> None:
     assert_refused(http.post("/v1/files", data={"purpose": "user_data"}), 400, "invalid_request")
 
 
+def test_two_files_in_one_upload_are_400(http: httpx.Client) -> None:
+    files = [("file", (name, name.encode())) for name in ("a.txt", "b.txt")]
+    assert "holds 2" in assert_refused(http.post("/v1/files", files=files), 400, "invalid_request")
+
+
+def test_a_word_in_the_place_of_a_file_is_400(http: httpx.Client) -> None:
+    sentence = assert_refused(http.post("/v1/files", data={"file": "a.txt"}), 400, "invalid_request")
+    assert sentence == "the request cannot be read: file should be a file"
+
+
 def test_a_zip_that_says_it_is_a_picture_is_400(http: httpx.Client) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:

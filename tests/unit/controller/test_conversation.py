@@ -24,7 +24,7 @@ PASSAGE = "The climate is changing faster than most models foresaw, and the ocea
 
 @pytest.fixture
 def intake(tmp_path: Path) -> Intake:
-    return Intake(ArtifactStore(f"file://{tmp_path}"), 1_000_000)
+    return Intake(ArtifactStore(f"file://{tmp_path}"), Limits(max_upload_bytes=1_000_000))
 
 
 def read(intake: Intake, *messages: tuple[str, Any], **body: Any) -> Request:

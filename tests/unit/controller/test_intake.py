@@ -2,7 +2,9 @@
 
 import base64
 import io
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -10,14 +12,16 @@ import pytest
 from benchmarks import samples
 from cluster.artifacts import ArtifactStore
 from cluster.errors import BadFile, FileTooLarge, NotFound
+from cluster.settings import Limits
 from controller.intake import Intake
 
 LIMIT = 1_000_000
+UNREADABLE = "it is damaged, cut off or of an unknown kind$"
 
 
 @pytest.fixture
 def intake(tmp_path: Path) -> Intake:
-    return Intake(ArtifactStore(f"file://{tmp_path}/artifacts"), LIMIT)
+    return Intake(ArtifactStore(f"file://{tmp_path}/artifacts"), Limits(max_upload_bytes=LIMIT))
 
 
 def a_png() -> bytes:
@@ -26,6 +30,12 @@ def a_png() -> bytes:
     file = io.BytesIO()
     Image.effect_noise((64, 64), 50).save(file, "PNG")
     return file.getvalue()
+
+
+def a_bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that says it has so many pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return a_png()[:12] + header + struct.pack(">I", zlib.crc32(header)) + a_png()[33:]
 
 
 def a_zip() -> bytes:
@@ -67,8 +77,13 @@ def test_a_text_is_read_back(intake: Intake) -> None:
         (a_zip(), "archive.zip", "a text, a picture or a recording is needed"),
         (b"just words", "words.png", r"words\.png is not image"),
         (a_png(), "song.wav", r"song\.wav is not audio: its bytes are image/png"),
-        (a_png()[:200], "cut.png", r"cut\.png cannot be read as a picture"),
-        (b"RIFF\x24\x00\x00\x00WAVE", "cut.wav", r"cut\.wav (cannot be read as a recording|holds no sound)"),
+        (a_png()[:200], "cut.png", rf"cut\.png cannot be read as a picture: {UNREADABLE}"),
+        (
+            b"\x89PNG\r\n\x1a\nnothing of the kind",
+            "odd.png",
+            rf"odd\.png cannot be read as a picture: {UNREADABLE}",
+        ),
+        (b"RIFF\x24\x00\x00\x00WAVE", "cut.wav", rf"cut\.wav cannot be read as a recording: {UNREADABLE}"),
         (bytes(range(256)), "data.bin", "neither a picture nor a recording nor text in UTF-8"),
         ("Grüß Gott".encode("latin-1"), "old.txt", "UTF-8"),
         ("hello".encode("utf-16"), "windows.txt", "UTF-8"),
@@ -85,6 +100,17 @@ def test_a_file_beyond_the_limit_is_refused_with_both_sizes(intake: Intake) -> N
     with pytest.raises(FileTooLarge, match=r"1,000,001 bytes; the limit is 1,000,000"):
         intake.accept(b"x" * (LIMIT + 1), "long.txt")
     assert intake.accept(b"x" * LIMIT, "long.txt").size_bytes == LIMIT
+
+
+@pytest.mark.parametrize(("width", "height"), [(8_000, 8_000), (60_000, 60_000)])
+def test_a_picture_of_too_many_pixels_is_refused_unread(intake: Intake, width: int, height: int) -> None:
+    with pytest.raises(FileTooLarge, match=r"bomb\.png has more than 50,000,000 pixels, which is the limit"):
+        intake.accept(a_bomb(width, height), "bomb.png")
+
+
+def test_a_recording_without_a_single_sample_is_refused(intake: Intake, tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match=r"nothing\.wav holds no sound"):
+        intake.accept(samples.silence(tmp_path, 0).read_bytes(), "nothing.wav")
 
 
 def test_base64_beyond_the_limit_is_refused(intake: Intake) -> None:
@@ -113,7 +139,7 @@ def test_a_broken_data_url_is_refused(intake: Intake, url: str) -> None:
 
 @pytest.mark.parametrize("data", ["no base64!", "QQ", "你好", "ä" * 4])
 def test_what_is_not_base64_is_refused(intake: Intake, data: str) -> None:
-    with pytest.raises(BadFile, match="not valid base64"):
+    with pytest.raises(BadFile, match="is not valid base64$"):
         intake.accept_base64(data, "file")
 
 
