@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from cluster.errors import HuggingGPTError, NotFound
+from cluster.settings import wrong_keys
 from cluster.tasks import Task
 
 BUILT_IN = Path(__file__).with_name("models.yaml")
@@ -118,9 +119,10 @@ class Catalogue:
         for path in paths:
             try:
                 entries = yaml.safe_load(path.read_text()) or []
-                cards += [_anchored(ModelCard.model_validate(entry), path.parent) for entry in entries]
-            except (OSError, yaml.YAMLError, ValidationError) as exc:
-                raise HuggingGPTError(f"{path}: {exc}") from exc
+            except (OSError, yaml.YAMLError) as exc:
+                reason = exc.strerror if isinstance(exc, OSError) else str(exc).replace("\n", " ")
+                raise HuggingGPTError(f"{path} cannot be read: {reason}") from exc
+            cards += [_anchored(_card(entry, path), path.parent) for entry in entries]
         return cls(tuple(cards))
 
     def card(self, model_id: str) -> ModelCard:
@@ -131,6 +133,14 @@ class Catalogue:
 
     def for_task(self, task: Task) -> list[ModelCard]:
         return [card for card in self.cards.values() if task in card.tasks]
+
+
+def _card(entry: object, path: Path) -> ModelCard:
+    try:
+        return ModelCard.model_validate(entry)
+    except ValidationError as exc:
+        name = entry.get("id", "without an id") if isinstance(entry, dict) else repr(entry)
+        raise HuggingGPTError(f"{path}: the card {name} is wrong: {wrong_keys(exc)}") from exc
 
 
 def _anchored(card: ModelCard, folder: Path) -> ModelCard:

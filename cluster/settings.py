@@ -108,5 +108,10 @@ def parse(kind: type[T], args: Mapping[str, Any]) -> T:
     try:
         return kind.model_validate(args)
     except ValidationError as exc:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in exc.errors())
-        raise HuggingGPTError(f"the configuration is wrong: {wrong}") from exc
+        raise HuggingGPTError(f"the configuration is wrong: {wrong_keys(exc)}") from exc
+
+
+def wrong_keys(exc: ValidationError) -> str:
+    """Every wrong key of a YAML file with its place, in one line."""
+    wrong = ((".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, ")) for error in exc.errors())
+    return "; ".join(f"{place}: {message}" if place else message for place, message in wrong)

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HuggingGPTError as exc:
         print(f"hgpt: {exc.message}", file=sys.stderr)
     except (OSError, UnicodeError) as exc:  # a path or a name that this machine cannot use
-        print(f"hgpt: {exc}", file=sys.stderr)
+        print(f"hgpt: {_in_words(exc)}", file=sys.stderr)
     except KeyboardInterrupt:
         print("hgpt: stopped", file=sys.stderr)
     return FAILED
@@ -30,6 +30,13 @@ def parser() -> argparse.ArgumentParser:
     for module in (ask_command, serve_command, models_command):
         module.add_parser(commands)
     return whole
+
+
+def _in_words(exc: OSError | UnicodeError) -> str:
+    """Without the number, which says nothing to a person."""
+    if isinstance(exc, OSError) and exc.strerror:
+        return f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror
+    return str(exc)
 
 
 if __name__ == "__main__":

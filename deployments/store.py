@@ -106,7 +106,7 @@ class ModelStore:
             self._publish(card, files)
             shutil.rmtree(self._partial(card), ignore_errors=True)
         except OSError as exc:
-            raise ModelUnavailable(f"{card.id} could not be stored under {self.root} ({exc})") from exc
+            raise ModelUnavailable(f"{card.id} could not be stored under {self.root} ({exc.strerror or exc})") from exc
         finally:
             progress.finish()
 

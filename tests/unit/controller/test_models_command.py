@@ -117,7 +117,7 @@ def test_the_default_set_is_every_built_in_card_but_the_small_planner() -> None:
 
 def test_a_wrong_catalogue_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hgpt("models", "list", "--catalogue", str(tmp_path / "absent.yaml")) == 1
-    assert "absent.yaml" in capsys.readouterr().err
+    assert "absent.yaml cannot be read: No such file or directory" in capsys.readouterr().err
 
 
 def test_the_folder_comes_from_the_environment_or_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
