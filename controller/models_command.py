@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.catalogue import BUILT_IN, Catalogue, ModelCard
-from cluster.errors import HuggingGPTError, ModelError, NotFound
+from cluster.errors import HuggingGPTError, ModelError, ModelUnavailable, NotFound
 from cluster.settings import models_folder
 from deployments.store import ModelStore
 from deployments.store_progress import progress_on
@@ -99,6 +99,8 @@ def _pull(args: argparse.Namespace, catalogue: Catalogue, store: ModelStore) -> 
 def _verify(args: argparse.Namespace, catalogue: Catalogue, store: ModelStore) -> int:
     named = [catalogue.card(model_id) for model_id in args.models]
     cards = named or [card for card in catalogue.cards.values() if card.files and store.is_complete(card)]
+    if not cards:
+        raise ModelUnavailable(f"no model has been pulled to {store.root}; `hgpt models pull` does that")
 
     def verify(card: ModelCard) -> str:
         store.verify(card)

@@ -99,6 +99,12 @@ def test_verify_finds_a_changed_file_and_pull_again_repairs_it(catalogue: Path, 
     assert hgpt("models", "verify", "org/expert", *options) == 0
 
 
+def test_verify_with_nothing_pulled_says_so(catalogue: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hgpt("models", "verify", "--catalogue", str(catalogue)) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("no model has been pulled") and err.count("\n") == 1
+
+
 def test_verify_of_a_model_that_is_not_here_fails(catalogue: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert hgpt("models", "verify", "org/expert", "--catalogue", str(catalogue)) == 1
     assert "has not been pulled" in capsys.readouterr().err
