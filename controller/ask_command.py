@@ -62,6 +62,8 @@ def ask(url: str, request: str, files: Sequence[Path], *, folder: Path, progress
 
 
 def ask_command(args: argparse.Namespace) -> int:
+    if args.save:
+        _check_folder(args.save)
     with Progress(sys.stderr) as progress:
         asked = ask(args.url, args.request, args.file, folder=args.save or Path(), progress=progress, answer_is_shown=not args.json)
     if args.json:
@@ -127,13 +129,23 @@ class _Client:
             paths.append(path)
         return paths
 
+    def _check(self) -> None:
+        """Raises HuggingGPTError with what answers, where that is another program: it might take a request for its own."""
+        try:
+            reply: Any = self._openai.models.with_raw_response.list()
+        except openai.APIStatusError as exc:
+            reply = exc.response
+        if MODEL not in _model_ids(reply.text):
+            kind = reply.headers.get("content-type", "nothing that is named")
+            said = f"GET {self._url}/v1/models gave HTTP {reply.status_code}, {kind}"
+            raise HuggingGPTError(f"what answers at {self._url} is no HuggingGPT service: {said}")
+
     def _messages(self, request: str, files: Sequence[Path]) -> Any:
+        """All files are read, and it is known who answers, before the first is sent."""
+        contents = [_read(path) for path in files]
+        self._check()
         parts: list[dict[str, Any]] = []
-        for path in files:
-            try:
-                content = path.read_bytes()
-            except OSError as exc:
-                raise BadFile(f"{path} cannot be read: {exc.strerror}") from exc
+        for path, content in zip(files, contents, strict=True):
             uploaded = self._openai.files.create(file=(path.name, content), purpose="user_data")
             parts.append({"type": "file", "file": {"file_id": uploaded.id}})
         return [{"role": "user", "content": [*parts, {"type": "text", "text": request}]}]
@@ -148,6 +160,30 @@ class _Client:
                 return HuggingGPTError(f"no service answers at {self._url}; start one with `hgpt serve`")
             case _:
                 return HuggingGPTError(f"the service at {self._url} failed: {exc}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise BadFile(f"{path} cannot be read: {exc.strerror}") from exc
+
+
+def _model_ids(text: str) -> set[str]:
+    """Of an OpenAI list of models; none of any other text."""
+    try:
+        return {model["id"] for model in json.loads(text)["data"]}
+    except (ValueError, KeyError, TypeError):
+        return set()
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises HuggingGPTError when nothing could be saved there, before minutes go into making it. Creates nothing."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise HuggingGPTError(f"files cannot be saved in {folder}: {there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise HuggingGPTError(f"files cannot be saved in {folder}: you may not write in {there}")
 
 
 def _has_result(record: Mapping[str, Any]) -> bool:
