@@ -11,10 +11,12 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 from ray import serve
+from starlette.exceptions import HTTPException
 
 from cluster.errors import ModelError
 from deployments.model import Call, Output
@@ -54,8 +56,24 @@ door = FastAPI()
 def _reply(request: ChatRequest) -> str:
     if request.response_format is None:
         return "This is the echo engine: no language model is loaded."
-    told = (_PLAN.search(str(message["content"])) for message in reversed(request.messages) if message["role"] == "user")
+    told = (_PLAN.search(str(message.get("content"))) for message in reversed(request.messages) if message.get("role") == "user")
     return next((plan.group(1) for plan in told if plan), "{}")
+
+
+@door.exception_handler(RequestValidationError)
+async def _unreadable(_request: Request, exc: RequestValidationError) -> JSONResponse:
+    place = ".".join(map(str, exc.errors()[0]["loc"]))
+    return _refusal(400, f"the echo engine cannot read the request: {place} is wrong or missing")
+
+
+@door.exception_handler(HTTPException)
+async def _unknown_route(request: Request, exc: HTTPException) -> JSONResponse:
+    return _refusal(exc.status_code, f"the echo engine has no answer to {request.method} {request.url.path}: {exc.detail}")
+
+
+def _refusal(status: int, sentence: str) -> JSONResponse:
+    error = {"message": sentence, "type": "invalid_request_error", "param": None, "code": "invalid_request"}
+    return JSONResponse({"error": error}, status_code=status)
 
 
 # Last in the file: serve.ingress pickles the door with what the module holds at this line.

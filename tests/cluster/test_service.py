@@ -158,6 +158,18 @@ def test_an_unknown_artifact_is_404(http: httpx.Client, artifact: str) -> None:
     assert_refused(http.get(f"/v1/artifacts/{artifact}"), 404, "not_found")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "status"), [("chat/completions", {}, 400), ("chat/completions", {"messages": [3]}, 400), ("embeddings", {}, 404)]
+)
+def test_the_echo_engine_refuses_in_the_openai_form(http: httpx.Client, path: str, body: dict[str, Any], status: int) -> None:
+    assert "the echo engine" in assert_refused(http.post(f"/llm/v1/{path}", json=body), status, "invalid_request")
+
+
+def test_the_echo_engine_answers_a_message_of_no_words(http: httpx.Client) -> None:
+    body = {"messages": [{"role": "user"}, {}], "response_format": {"type": "json_object"}}
+    assert http.post("/llm/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"] == "{}"
+
+
 def test_an_unknown_route_is_404(http: httpx.Client) -> None:
     assert_refused(http.get("/v1/nothing"), 404, "not_found")
 
