@@ -133,7 +133,7 @@ def _streams(content: bytes, name: str) -> tuple[int, bool]:
     import av
 
     try:
-        with av.open(io.BytesIO(content)) as container:
+        with av.open(io.BytesIO(content), mode="r") as container:
             sound = container.streams.audio
             return len(container.streams.video), any(packet.size for packet in (container.demux(sound) if sound else ()))
     except (av.FFmpegError, ValueError) as exc:

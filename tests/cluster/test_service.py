@@ -6,6 +6,7 @@ import time
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from openai import OpenAI
 from PIL import Image
 
 from benchmarks.fakes import message, wait
+from controller.cli import main
 
 pytestmark = pytest.mark.cluster
 
@@ -148,6 +150,15 @@ def test_a_player_can_ask_for_the_size_and_for_a_part(http: httpx.Client) -> Non
 def test_a_plan_can_be_seen_before_it_runs(http: httpx.Client) -> None:
     reply = http.post("/v1/plan", json=ask(message({"s1": wait("go", "5000 ms")}))).json()
     assert [(step["id"], step["model"]) for step in reply["steps"]] == [("s1", "fakes/obedient")]
+
+
+def test_the_command_line_asks_with_a_file_and_prints_the_answer(
+    fake_service: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "times.txt").write_text("the best of times")
+    request = message({"s1": ["summarization", "f1"]})
+    assert main(["ask", request, "--file", str(tmp_path / "times.txt"), "--url", fake_service, "--save", str(tmp_path / "made")]) == 0
+    assert "the best of times+" in capsys.readouterr().out
 
 
 # What is refused
