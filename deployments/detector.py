@@ -162,14 +162,17 @@ def overlap(one: Sequence[float], other: Sequence[float]) -> float:
     return shared / (areas - shared) if areas > shared else 0.0
 
 
+def inside(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) in pixels, cut at the edges of a picture of this width and height."""
+    left, top, right, bottom = (round(min(max(place, 0.0), float(size[axis])), 1) for place, axis in zip(box, (0, 1, 0, 1), strict=True))
+    return left, top, right, bottom
+
+
 def _unpadded(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
     """From the padded square back to the picture, cut at its edges."""
     scale = INPUT_PIXELS / max(size)
     margins = [(INPUT_PIXELS - side * scale) / 2 for side in size]
-    left, top, right, bottom = (
-        round(min(max((place - margins[axis]) / scale, 0.0), float(size[axis])), 1) for place, axis in zip(box, (0, 1, 0, 1), strict=True)
-    )
-    return left, top, right, bottom
+    return inside([(place - margins[axis]) / scale for place, axis in zip(box, (0, 1, 0, 1), strict=True)], size)
 
 
 def findings(found: Sequence[Found]) -> Output:

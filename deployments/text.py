@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import ModelError
-from cluster.tasks import Option, Task
+from cluster.tasks import Task
+from deployments.labels import in_words, labels_of, ranking
 from deployments.model import Call, Computation, Output
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ class MiniLM(Computation):
                 score = round(float(vectors[0] @ vectors[1]), 4)
                 return Output(f"{score:.2f} (0 unrelated, 1 same meaning)", {"similarity": score})
             case Task.ZERO_SHOT_CLASSIFICATION:
-                return _ranking(_labels(call), [float(vectors[0] @ label) for label in vectors[1:]])
+                return _output(labels_of(call, 2), [float(vectors[0] @ label) for label in vectors[1:]])
             case Task.TEXT_CLASSIFICATION:
-                return _ranking(tuple(SENTIMENTS), (self._sentiments @ vectors[0]).tolist())
+                return _output(tuple(SENTIMENTS), (self._sentiments @ vectors[0]).tolist())
             case _:
                 raise ModelError(f"sentence embeddings cannot do the task {call.task}")
 
@@ -140,26 +141,15 @@ def _texts(call: Call) -> list[str]:
     """The texts of a call whose vectors it needs: its inputs, then its labels as hypotheses."""
     texts = [str(text) for text in call.inputs]
     if call.task is Task.ZERO_SHOT_CLASSIFICATION:
-        texts += [HYPOTHESIS.format(label) for label in _labels(call)]
+        texts += [HYPOTHESIS.format(label) for label in labels_of(call, 2)]
     return texts
 
 
-def _labels(call: Call) -> tuple[str, ...]:
-    given = call.options.get(Option.LABELS, ())
-    labels = tuple(dict.fromkeys(given.split(",") if isinstance(given, str) else given))
-    labels = tuple(label.strip() for label in labels if label.strip())
-    if len(labels) < 2:
-        raise ModelError("zero-shot classification needs two or more different labels")
-    return labels
-
-
-def _ranking(labels: Sequence[str], cosines: Sequence[float]) -> Output:
+def _output(labels: Sequence[str], cosines: Sequence[float]) -> Output:
     import torch
 
-    scores = (torch.tensor(cosines) / LABEL_TEMPERATURE).softmax(dim=0).tolist()
-    ranked = sorted(zip(labels, scores, strict=True), key=lambda pair: -pair[1])
-    value = ", ".join(f"{label} ({score:.2f})" for label, score in ranked)
-    return Output(value, {"labels": [{"label": label, "score": round(score, 4)} for label, score in ranked]})
+    ranked = ranking(zip(labels, (torch.tensor(cosines) / LABEL_TEMPERATURE).softmax(dim=0).tolist(), strict=True))
+    return Output(in_words(ranked), {"labels": ranked})
 
 
 def _pieces_at_spaces(text: str, size: int) -> list[tuple[int, str]]:

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import ModelError
+from deployments.labels import TOP, in_words, likely, ranking
 from deployments.model import Call, Computation, MediaOutput, Output
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CLASS_NAMES = Path(__file__).with_name("imagenet_classes.txt")  # ImageNet-1k's 1000 synsets, first lemma each
-TOP = 5
-MIN_SHOWN_SCORE = 0.05  # of the labels after the first: what a person, or the next step, would take for a finding
 # The crop of the published evaluation: the middle 7/8 of the shorter side.
 RESIZED_PIXELS, CROPPED_PIXELS = 256, 224
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0  # EfficientNet-Lite maps 0..255 to about -1..1
@@ -52,13 +51,9 @@ class EfficientNet(Computation):
 
         pictures = torch.stack([_model_input(open_picture(Path(call.inputs[0]))) for call in calls])
         with torch.inference_mode():
-            best = self._network(pictures).softmax(dim=1).topk(TOP, dim=1)
-        return [self._output(*row) for row in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
-
-    def _output(self, scores: Sequence[float], indices: Sequence[int]) -> Output:
-        labels: list[dict[str, Any]] = [{"label": self._names[i], "score": round(s, 4)} for s, i in zip(scores, indices, strict=True)]
-        shown = [label for label in labels if label["score"] >= MIN_SHOWN_SCORE] or labels[:1]
-        return Output(", ".join(f"{label['label']} ({label['score']:.2f})" for label in shown), {"labels": labels})
+            scores = self._network(pictures).softmax(dim=1).tolist()
+        found = [ranking(zip(self._names, row, strict=True), TOP) for row in scores]
+        return [Output(in_words(likely(labels)), {"labels": labels}) for labels in found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from transformers import AutoModelForDepthEstimation
 
 from cluster.catalogue import ModelCard
 from cluster.tasks import Task
-from deployments.hub.checkpoint import Checkpoint
-from deployments.hub.pictures import PictureNetwork
+from deployments.hub.pictures import PictureModel, PictureNetwork
 from deployments.model import Call, Output
 from deployments.vision import open_picture, picture_output
 
@@ -30,14 +29,13 @@ UPWARD = 2 * np.pi  # the third component before the vector is brought to length
 MIDAS_RANGE = 2000.0  # about what DPT-hybrid's raw disparities span, which ControlNet's gradients were taken from
 
 
-class DepthEstimator(Checkpoint):
+class DepthEstimator(PictureModel):
     """Depth as a grey picture, a control image of depth, or one of normals."""
 
     max_batch = 4
 
     def __init__(self, sight: PictureNetwork) -> None:
-        super().__init__(sight.network)
-        self._sight = sight
+        super().__init__(sight)
         self._is_metric = is_metric(sight.network.config)
 
     @classmethod

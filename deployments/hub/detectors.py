@@ -8,9 +8,8 @@ from transformers import AutoModelForObjectDetection
 
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
-from deployments.detector import Found, findings
-from deployments.hub.checkpoint import Checkpoint
-from deployments.hub.pictures import PictureNetwork
+from deployments.detector import Found, findings, inside
+from deployments.hub.pictures import PictureModel, PictureNetwork
 from deployments.model import Call, Output
 from deployments.vision import open_picture
 
@@ -20,14 +19,10 @@ if TYPE_CHECKING:
 MIN_SCORE = 0.5
 
 
-class ObjectDetector(Checkpoint):
+class ObjectDetector(PictureModel):
     """The objects that a checkpoint knows, the surest first, boxes in pixels of the picture."""
 
     max_batch = 8
-
-    def __init__(self, sight: PictureNetwork) -> None:
-        super().__init__(sight.network)
-        self._sight = sight
 
     @classmethod
     def load(cls, card: ModelCard, folder: Path) -> Self:
@@ -45,12 +40,5 @@ class ObjectDetector(Checkpoint):
         sizes = [(picture.height, picture.width)]
         (found,) = self._sight.processor.post_process_object_detection(output, threshold=MIN_SCORE, target_sizes=sizes)
         rows = zip(found["labels"].tolist(), found["scores"].tolist(), found["boxes"].tolist(), strict=True)
-        names = self._sight.labels
-        things = [Found(names.get(label, f"LABEL_{label}"), round(score, 4), _inside(box, picture)) for label, score, box in rows]
+        things = [Found(self._sight.label(label), round(score, 4), inside(box, picture.size)) for label, score, box in rows]
         return sorted(things, key=lambda thing: -thing.score)
-
-
-def _inside(box: Sequence[float], picture: "Image") -> tuple[float, float, float, float]:
-    """(left, top, right, bottom), cut at the picture's edges."""
-    left, top, right, bottom = (round(min(max(place, 0.0), float(picture.size[axis % 2])), 1) for axis, place in enumerate(box))
-    return left, top, right, bottom

@@ -9,22 +9,19 @@ from transformers import AutoModel, AutoModelForImageClassification
 
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
-from deployments.hub.checkpoint import Checkpoint
-from deployments.hub.pictures import PictureNetwork
+from deployments.hub.pictures import PictureModel, PictureNetwork
+from deployments.hub.tensors import all_moved, class_scores
+from deployments.labels import TOP, in_words, likely, ranking
 from deployments.model import Call, Output
-from deployments.vision import MIN_SHOWN_SCORE, TOP, open_picture
+from deployments.vision import open_picture
 
 SHOWN_NUMBERS = 4  # of an embedding, for a reader; the whole vector stands in the data
 
 
-class ImageClassifier(Checkpoint):
+class ImageClassifier(PictureModel):
     """Photographs, or pictures of documents, into the classes of the checkpoint."""
 
     max_batch = 8
-
-    def __init__(self, sight: PictureNetwork) -> None:
-        super().__init__(sight.network)
-        self._sight = sight
 
     @classmethod
     def load(cls, card: ModelCard, folder: Path) -> Self:
@@ -32,22 +29,20 @@ class ImageClassifier(Checkpoint):
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         outputs = self._sight.see([open_picture(Path(call.inputs[0])) for call in calls])
-        return [_ranking(self._scores(output.logits[0]), self._sight.labels) for output in outputs]
+        return [self._output(output.logits[0]) for output in outputs]
 
-    def _scores(self, logits: torch.Tensor) -> torch.Tensor:
-        """(classes,) in 0..1: each class by itself where several may hold at once, and where there is only one; else shares of 1."""
-        several = self._sight.network.config.problem_type == "multi_label_classification"
-        return logits.sigmoid() if several or len(logits) == 1 else logits.softmax(dim=0)
+    def _output(self, logits: torch.Tensor) -> Output:
+        scores = class_scores(logits, self._sight.network.config).tolist()
+        labels = ranking(((self._sight.label(place), score) for place, score in enumerate(scores)), TOP)
+        # ImageNet's classes are lists of synonyms; the first is enough for a reader.
+        shown = [{**label, "label": label["label"].split(",")[0]} for label in likely(labels)]
+        return Output(in_words(shown), {"labels": labels})
 
 
-class ImageEmbedder(Checkpoint):
+class ImageEmbedder(PictureModel):
     """One vector a picture, not normalized: pictures that look alike have a high cosine."""
 
     max_batch = 8
-
-    def __init__(self, sight: PictureNetwork) -> None:
-        super().__init__(sight.network)
-        self._sight = sight
 
     @classmethod
     def load(cls, card: ModelCard, folder: Path) -> Self:
@@ -67,7 +62,7 @@ class ImageEmbedder(Checkpoint):
 
     def _of_tower(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         with torch.inference_mode():
-            found = self._sight.network.get_image_features(**{name: self._sight.moved(tensor) for name, tensor in inputs.items()})
+            found = self._sight.network.get_image_features(**all_moved(inputs, self._sight.network))
         vectors: torch.Tensor = found if isinstance(found, torch.Tensor) else found.pooler_output
         return vectors[0].float().cpu()
 
@@ -81,15 +76,6 @@ class ImageEmbedder(Checkpoint):
         if tokens.ndim == 3:  # (channels, height, width) of a convolutional network
             return tokens.mean(dim=(1, 2))
         return tokens[0] if hasattr(getattr(network, "embeddings", None), "cls_token") else tokens.mean(dim=0)
-
-
-def _ranking(scores: torch.Tensor, names: Mapping[int, str]) -> Output:
-    best = scores.topk(min(TOP, len(scores)))
-    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    labels: list[dict[str, Any]] = [{"label": names.get(index, f"LABEL_{index}"), "score": round(score, 4)} for index, score in pairs]
-    shown = [label for label in labels if label["score"] >= MIN_SHOWN_SCORE] or labels[:1]
-    # ImageNet's classes are lists of synonyms; the first is enough for a reader.
-    return Output(", ".join(f"{label['label'].split(',')[0]} ({label['score']:.2f})" for label in shown), {"labels": labels})
 
 
 def _embedding(vector: torch.Tensor) -> Output:

@@ -1,6 +1,5 @@
 """Checkpoints that hear: what is said in a recording, and what it sounds like."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,9 +12,10 @@ from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
 from cluster.language import detect_language
 from deployments.hub.checkpoint import Checkpoint, network, opened
-from deployments.hub.recordings import Stretch, batches, spoken, windows
+from deployments.hub.recordings import Stretch, spoken, windows
+from deployments.hub.tensors import all_moved, by_shape, class_scores
 from deployments.hub.transcribers import TRAINING_ONLY, Transcriber, transcriber
-from deployments.hub.zero_shot import labels_of
+from deployments.labels import TOP, in_words, labels_of, likely, ranking
 from deployments.model import Call, Output
 from deployments.speech import HEARING_RATE_HZ, asked_language, read_audio
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 WINDOW_S = 10.0  # for a network that does not say how much it hears at once; CLAP and AudioSet's networks were trained on this
 WINDOWS_AT_ONCE = 8
 SPECTRA_PER_S = 100  # the Audio Spectrogram Transformer takes one every 10 ms
-TOP = 5
-MIN_SHOWN_SCORE = 0.05  # of the labels after the first: what a person, or the next step, would take for a finding
 HYPOTHESIS = "This is a sound of {}."  # as in transformers' pipeline
 WRITTEN_WITHOUT_SPACES = frozenset({"zh", "yue", "ja", "th", "lo", "km", "my"})
 
@@ -65,7 +63,6 @@ class AudioClassifier(Checkpoint):
         super().__init__(net)
         self._network, self._extractor = net, extractor
         self._window_s = _window_s(extractor)
-        self._is_multi_label = net.config.problem_type == "multi_label_classification"
 
     @classmethod
     def load(cls, card: ModelCard, folder: Path) -> Self:
@@ -76,11 +73,10 @@ class AudioClassifier(Checkpoint):
         rate_hz = int(self._extractor.sampling_rate)
         recordings = [windows(read_audio(Path(call.inputs[0]), rate_hz), rate_hz, self._window_s) for call in calls]
         pieces = [piece for recording in recordings for piece in recording]
-        logits = _by_shape([_features(self._extractor, piece) for piece in pieces], self._network, lambda found: found.logits)
-        scores = logits.sigmoid() if self._is_multi_label else logits.softmax(dim=-1)
-        means = _means(scores, recordings)
+        logits = _rows([_features(self._extractor, piece) for piece in pieces], self._network, lambda found: found.logits)
+        means = _means(class_scores(logits, self._network.config), recordings)
         names = self._network.config.id2label
-        return [_ranking([(names[place], score) for place, score in enumerate(mean)], TOP) for mean in means.tolist()]
+        return [_output(ranking(((names[place], score) for place, score in enumerate(mean)), TOP)) for mean in means.tolist()]
 
 
 class ZeroShotAudioClassifier(Checkpoint):
@@ -101,7 +97,7 @@ class ZeroShotAudioClassifier(Checkpoint):
         wanted = [labels_of(call, 2) for call in calls]
         labels = list(dict.fromkeys(label for group in wanted for label in group))
         likeness = self._likeness(calls, labels)
-        return [_ranking(self._scores(group, labels, row), len(group)) for group, row in zip(wanted, likeness, strict=True)]
+        return [_output(ranking(self._scores(group, labels, row))) for group, row in zip(wanted, likeness, strict=True)]
 
     def _likeness(self, calls: Sequence[Call], labels: Sequence[str]) -> torch.Tensor:
         """(calls, labels): logits, a long recording's as the mean of its windows'. One label's depends on no other label."""
@@ -113,7 +109,7 @@ class ZeroShotAudioClassifier(Checkpoint):
         texts = self._tokenizer([HYPOTHESIS.format(label) for label in labels], padding=True, truncation=True, return_tensors="pt")
         words = {name: texts[name].to(self._network.device) for name in ("input_ids", "attention_mask")}
         features = [_features(self._extractor, piece) for piece in pieces]
-        return _means(_by_shape(features, self._network, lambda found: found.logits_per_audio, **words), recordings)
+        return _means(_rows(features, self._network, lambda found: found.logits_per_audio, **words), recordings)
 
     def _scores(self, group: Sequence[str], labels: Sequence[str], row: torch.Tensor) -> list[tuple[str, float]]:
         scores = row[[labels.index(label) for label in group]].softmax(dim=-1).tolist()
@@ -145,19 +141,12 @@ def _features(extractor: Any, piece: "Samples") -> dict[str, torch.Tensor]:
     return dict(extractor(piece, sampling_rate=extractor.sampling_rate, return_tensors="pt"))
 
 
-def _by_shape(inputs: Sequence[dict[str, torch.Tensor]], net: Any, read: Any, **more: torch.Tensor) -> torch.Tensor:
+def _rows(inputs: Sequence[dict[str, torch.Tensor]], net: Any, read: Any, **more: torch.Tensor) -> torch.Tensor:
     """(inputs, classes) in float32 on the CPU. Inputs of one shape go through the network together; none is padded."""
-    groups: dict[Any, list[int]] = defaultdict(list)
-    for place, one in enumerate(inputs):
-        groups[tuple((name, tensor.shape) for name, tensor in one.items())].append(place)
     rows: dict[int, torch.Tensor] = {}
-    for places in (batch for group in groups.values() for batch in batches(group, WINDOWS_AT_ONCE)):
-        together = {name: torch.cat([inputs[place][name] for place in places]) for name in inputs[places[0]]}
-        ready = {
-            name: tensor.to(net.device, net.dtype if tensor.is_floating_point() else tensor.dtype) for name, tensor in together.items()
-        }
+    for places, together in by_shape(inputs, WINDOWS_AT_ONCE):
         with torch.inference_mode():
-            found = read(net(**ready, **more))
+            found = read(net(**all_moved(together, net), **more))
         rows.update(zip(places, found.float().cpu(), strict=True))
     return torch.stack([rows[place] for place in range(len(inputs))])
 
@@ -169,9 +158,5 @@ def _means(rows: torch.Tensor, recordings: Sequence[Sequence["Samples"]]) -> tor
     return torch.stack([torch.from_numpy(w / w.sum()).float() @ part for w, part in zip(weights, parts, strict=True)])
 
 
-def _ranking(scores: Sequence[tuple[str, float]], top: int) -> Output:
-    """The best `top`, in words those that a person would take for a finding."""
-    best = sorted(scores, key=lambda pair: -pair[1])[:top]
-    labels: list[dict[str, Any]] = [{"label": label, "score": round(score, 4)} for label, score in best]
-    shown = [label for label in labels if label["score"] >= MIN_SHOWN_SCORE] or labels[:1]
-    return Output(", ".join(f"{label['label']} ({label['score']:.2f})" for label in shown), {"labels": labels})
+def _output(labels: list[dict[str, Any]]) -> Output:
+    return Output(in_words(likely(labels)), {"labels": labels})

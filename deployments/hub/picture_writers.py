@@ -11,6 +11,8 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
 from deployments.hub.checkpoint import opened
+from deployments.hub.tensors import all_moved
+from deployments.hub.tokens import refuse_without_vocabulary
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,9 +70,7 @@ def opened_processor(config: Any, card: ModelCard, folder: Path) -> Any:
     processor = _as_published(config, card, folder)
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise ModelError(f"{card.id} has no processor that takes a picture with a text")
-    tokenizer = processor.tokenizer
-    if len(tokenizer) - len(tokenizer.all_special_tokens) < 2:  # transformers 5 makes an empty one where the files are missing
-        raise ModelError(f"{card.id} could not be loaded: it comes without the vocabulary of its tokenizer")
+    refuse_without_vocabulary(processor.tokenizer, card)
     return processor
 
 
@@ -94,21 +94,9 @@ def texts(tokenizer: Any, tokens: torch.Tensor) -> list[str]:
 def prepared(processor: Any, net: Any, **inputs: Any) -> Mapping[str, Any]:
     """What a processor makes of pictures and texts, ready for the network. Raises ModelError when it cannot take them."""
     try:
-        return tensors(processor(**inputs, return_tensors="pt"), net)
+        return all_moved(processor(**inputs, return_tensors="pt"), net)
     except ValueError as exc:
         raise ModelError(f"the picture cannot be prepared for this model: {str(exc).splitlines()[0][:200]}") from exc
-
-
-def tensors(features: Any, net: Any) -> Mapping[str, Any]:
-    """On the network's device; pixels in its precision, tokens as they are."""
-    moved: Mapping[str, Any] = {name: _moved(value, net) for name, value in features.items()}
-    return moved
-
-
-def _moved(value: Any, net: Any) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
-    return value.to(net.device, net.dtype) if value.is_floating_point() else value.to(net.device)
 
 
 def _not_huge(picture: "Image") -> "Image":

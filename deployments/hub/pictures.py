@@ -1,6 +1,5 @@
 """A network that sees pictures, together with its image processor: pictures in, raw outputs out. Knows no task."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -10,7 +9,8 @@ import transformers
 
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
-from deployments.hub.checkpoint import network, opened
+from deployments.hub.checkpoint import Checkpoint, network, opened
+from deployments.hub.tensors import all_moved, by_shape
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,19 +35,15 @@ class PictureNetwork:
         loaded = network(kinds, card, folder, unread, **options)
         return cls(loaded, image_processor(card, folder, loaded.config))
 
-    @property
-    def labels(self) -> dict[int, str]:
-        return dict(self.network.config.id2label)
+    def label(self, number: int) -> str:
+        """The name of a class, or what stands for one that the checkpoint does not name."""
+        return str(self.network.config.id2label.get(number, f"LABEL_{number}"))
 
     def see(self, pictures: Sequence["Image"], **more: Any) -> list[Any]:
         """`more` goes to the network. Raises ModelError for a picture that the processor or the network cannot take."""
         inputs = [self.prepare(picture) for picture in pictures]
-        groups: dict[Any, list[int]] = defaultdict(list)
-        for place, one in enumerate(inputs):
-            groups[tuple((name, tensor.shape) for name, tensor in one.items())].append(place)
         outputs: dict[int, Any] = {}
-        for places in groups.values():
-            together = {name: torch.cat([inputs[place][name] for place in places]) for name in inputs[places[0]]}
+        for places, together in by_shape(inputs):
             outputs.update(zip(places, self.forward(together, len(places), **more), strict=True))
         return [outputs[place] for place in range(len(pictures))]
 
@@ -61,18 +57,21 @@ class PictureNetwork:
 
     def forward(self, inputs: dict[str, torch.Tensor], count: int, **more: Any) -> list[Any]:
         """The network's output taken apart by picture; what has no row for each picture (losses, auxiliary layers) is dropped."""
-        ready = {name: self.moved(tensor) for name, tensor in inputs.items()}
         try:
             with torch.inference_mode():
-                outputs = self.network(**ready, **more)
+                outputs = self.network(**all_moved(inputs, self.network), **more)
         except (ValueError, RuntimeError) as exc:
             raise ModelError(f"the network cannot take the picture: {str(exc).splitlines()[0][:200]}") from exc
         rows = {name: _plain(value) for name, value in outputs.items() if _has_rows(value, count)}
         return [type(outputs)(**{name: value[row : row + 1] for name, value in rows.items()}) for row in range(count)]
 
-    def moved(self, tensor: torch.Tensor) -> torch.Tensor:
-        """To the network's device, and to its precision where the tensor holds fractions."""
-        return tensor.to(self.network.device, self.network.dtype if tensor.is_floating_point() else tensor.dtype)
+
+class PictureModel(Checkpoint):
+    """A Model that is one such network."""
+
+    def __init__(self, sight: PictureNetwork) -> None:
+        super().__init__(sight.network)
+        self._sight = sight
 
 
 def image_processor(card: ModelCard, folder: Path, config: Any) -> Any:

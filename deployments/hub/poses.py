@@ -16,8 +16,7 @@ from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
 from cluster.tasks import Task
 from deployments.detector import Detector
-from deployments.hub.checkpoint import Checkpoint
-from deployments.hub.pictures import PictureNetwork
+from deployments.hub.pictures import PictureModel, PictureNetwork
 from deployments.model import Call, Output
 from deployments.vision import open_picture, picture_output
 
@@ -61,12 +60,12 @@ class Pose:
         return np.flatnonzero(self.scores >= MIN_JOINT_SCORE).tolist()
 
 
-class PoseEstimator(Checkpoint):
+class PoseEstimator(PictureModel):
     """People are found by the embedded detector; where it finds none, the whole picture is taken as one person's."""
 
     def __init__(self, sight: PictureNetwork, detector: Detector) -> None:
-        super().__init__(sight.network)
-        self._sight, self._detector = sight, detector
+        super().__init__(sight)
+        self._detector = detector
 
     @classmethod
     def load(cls, card: ModelCard, folder: Path) -> Self:
@@ -122,7 +121,7 @@ class PoseEstimator(Checkpoint):
         return {"box": [round(float(side), 1) for side in (left, top, right, bottom)], "joints": joints}
 
     def _name(self, joint: int) -> str:
-        return COCO_JOINTS[joint] if joint < len(COCO_JOINTS) else self._sight.labels.get(joint, f"joint {joint}")
+        return COCO_JOINTS[joint] if joint < len(COCO_JOINTS) else self._sight.network.config.id2label.get(joint, f"joint {joint}")
 
 
 @cache

@@ -22,8 +22,8 @@ from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
 from cluster.tasks import Task
 from deployments.detector import overlap
-from deployments.hub.checkpoint import Checkpoint
-from deployments.hub.pictures import PictureNetwork
+from deployments.hub.pictures import PictureModel, PictureNetwork
+from deployments.hub.tensors import moved
 from deployments.model import Call, Output
 from deployments.vision import open_picture, picture_output
 
@@ -63,22 +63,22 @@ class Region:
     score: float | None = None
 
 
-class Segmenter(Checkpoint):
+class Segmenter(PictureModel):
     """The picture with its regions in colours, or ControlNet's map of ADE20K's classes."""
 
     max_batch = 4
 
     def __init__(self, sight: PictureNetwork, model_id: str) -> None:
-        super().__init__(sight.network)
-        self._sight = sight
+        super().__init__(sight)
         # One architecture serves three kinds of checkpoint, and only the name tells which it is.
         self._kind = next((kind for kind in ("semantic", "instance") if kind in model_id.lower()), "panoptic")
 
     @classmethod
     def load(cls, card: ModelCard, folder: Path) -> Self:
         sight = PictureNetwork.load(KINDS, card, folder)
-        if Task.SEG_CONTROL in card.tasks and len(sight.labels) != len(palette()):
-            raise ModelError(f"{card.id} knows {len(sight.labels)} classes, and {Task.SEG_CONTROL} needs the {len(palette())} of ADE20K")
+        known = sight.network.config.num_labels
+        if Task.SEG_CONTROL in card.tasks and known != len(palette()):
+            raise ModelError(f"{card.id} knows {known} classes, and {Task.SEG_CONTROL} needs the {len(palette())} of ADE20K")
         return cls(sight, card.id)
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
@@ -119,11 +119,11 @@ class Segmenter(Checkpoint):
 
     def _legend(self, numbers: "Map", regions: Sequence[Region]) -> list[dict[str, Any]]:
         """Largest first; shares of the picture, 0..1."""
-        names, colours = self._sight.labels, colours_of(regions)
+        colours = colours_of(regions)
         shares = {region.number: float((numbers == region.number).mean()) for region in regions}
         rows = [
             {
-                "label": names.get(region.label, f"LABEL_{region.label}"),
+                "label": self._sight.label(region.label),
                 "share": round(shares[region.number], 4),
                 "colour": _hex(colours[region.number]),
                 **({} if region.score is None else {"score": region.score}),
@@ -143,12 +143,8 @@ class Mask:
     bits: "npt.NDArray[np.uint8]"
 
 
-class MaskGenerator(Checkpoint):
+class MaskGenerator(PictureModel):
     """Outlines everything in a picture: Segment Anything asked at a grid of points (SAM, SAM-HQ, SAM 2)."""
-
-    def __init__(self, sight: PictureNetwork) -> None:
-        super().__init__(sight.network)
-        self._sight = sight
 
     @classmethod
     def load(cls, card: ModelCard, folder: Path) -> Self:
@@ -183,12 +179,12 @@ class MaskGenerator(Checkpoint):
         points = _grid(GRID if self._sight.network.device.type == "cuda" else CPU_GRID) * torch.tensor([width, height])
         found: list[Mask] = []
         with torch.inference_mode():
-            embedded = self._sight.network.get_image_embeddings(self._sight.moved(inputs["pixel_values"]))
+            embedded = self._sight.network.get_image_embeddings(moved(inputs["pixel_values"], self._sight.network))
             # SAM-HQ gives the inner layers' too; SAM 2 a list of scales, which is one embedding.
             inner = {"intermediate_embeddings": embedded[1]} if isinstance(embedded, tuple) else {}
             whole = embedded[0] if isinstance(embedded, tuple) else embedded
             for first in range(0, len(points), POINTS_AT_ONCE):
-                some = self._sight.moved(points[None, first : first + POINTS_AT_ONCE, None])
+                some = moved(points[None, first : first + POINTS_AT_ONCE, None], self._sight.network)
                 answer = self._sight.network(image_embeddings=whole, input_points=some, **inner)
                 scores, logits = answer.iou_scores[0].flatten().float().cpu(), answer.pred_masks[0].flatten(0, 1).float().cpu()
                 sure = scores > MIN_MASK_SCORE

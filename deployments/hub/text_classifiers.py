@@ -1,8 +1,7 @@
 """Classifiers of texts from the hub: whole texts, their words, texts under given labels, and texts against a question."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -10,10 +9,11 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
-from cluster.tasks import Option
-from deployments.hub.checkpoint import Checkpoint, network
+from deployments.hub.tensors import class_scores
+from deployments.hub.text_network import TextNetwork
 from deployments.hub.tokens import Row, Tokens, asked_question, text_of
 from deployments.hub.words import Span, entities, grouped, words
+from deployments.labels import in_words, labels_of, ranking
 from deployments.model import Call, Output
 
 SHOWN = 5  # labels that a person reads; the data have all
@@ -21,19 +21,11 @@ HYPOTHESIS = "This example is {}."  # what transformers' own pipeline takes, and
 OVERLAP_TOKENS = 64  # of two windows, so that no name is read without its surroundings
 
 
-class _Classifier(Checkpoint):
-    """A network with one logit vector a row, and its tokenizer."""
+class _Classifier(TextNetwork):
+    """A network with one logit vector a row."""
 
+    kind: ClassVar[Any] = AutoModelForSequenceClassification
     max_batch = 16
-
-    def __init__(self, network: Any, tokens: Tokens) -> None:
-        super().__init__(network)
-        self._network, self._tokens = network, tokens
-
-    @classmethod
-    def load(cls, card: ModelCard, folder: Path) -> Self:
-        net = network(AutoModelForSequenceClassification, card, folder)
-        return cls(net, Tokens.of(net, card, folder))
 
     def logits(self, groups: Sequence[Sequence[Row]]) -> list[torch.Tensor]:
         """For each group of rows its logits, (rows, labels) or (rows, tokens, labels); the rows of all groups run together."""
@@ -48,7 +40,7 @@ class SequenceClassifier(_Classifier):
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         logits = self.logits([self._tokens.rows(text_of(call)) for call in calls])
-        return [_ranking(self._labels, self._scores(each).mean(dim=0)) for each in logits]
+        return [_output(self._labels, self._scores(each).mean(dim=0)) for each in logits]
 
     @property
     def _labels(self) -> list[str]:
@@ -57,11 +49,7 @@ class SequenceClassifier(_Classifier):
     def _scores(self, logits: torch.Tensor) -> torch.Tensor:
         """As transformers' pipeline does: raw numbers of a regression, independent or exclusive probabilities of labels."""
         config = self._network.config
-        if config.problem_type == "regression":
-            return logits
-        if config.problem_type == "multi_label_classification" or config.num_labels == 1:
-            return logits.sigmoid()
-        return logits.softmax(dim=-1)
+        return logits if config.problem_type == "regression" else class_scores(logits, config)
 
 
 class EntailmentClassifier(_Classifier):
@@ -72,18 +60,16 @@ class EntailmentClassifier(_Classifier):
         self._entailed = next(i for i, label in network.config.id2label.items() if _says_entailed(label))
 
     @classmethod
-    def load(cls, card: ModelCard, folder: Path) -> Self:
-        net = network(AutoModelForSequenceClassification, card, folder)
+    def check(cls, card: ModelCard, net: Any, tokens: Tokens) -> None:
         if not any(map(_says_entailed, net.config.id2label.values())):
             labels = ", ".join(map(str, list(net.config.id2label.values())[:SHOWN]))
             raise ModelError(f"{card.id} was not made for zero-shot-classification: none of its labels is entailment, they are {labels}")
-        return cls(net, Tokens.of(net, card, folder))
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
-        labels = [_asked_labels(call) for call in calls]
+        labels = [labels_of(call, 2) for call in calls]
         pairs = [(text_of(call), label) for call, asked in zip(calls, labels, strict=True) for label in asked]
         logits = iter(self.logits([self._rows(*pair) for pair in pairs]))
-        return [_ranking(asked, self._scores([next(logits) for _ in asked])) for asked in labels]
+        return [_output(asked, self._scores([next(logits) for _ in asked])) for asked in labels]
 
     def _rows(self, text: str, label: str) -> list[Row]:
         return self._tokens.pair_rows(text, self._tokens.question(HYPOTHESIS.format(label)), "only_first")
@@ -98,11 +84,9 @@ class CrossEncoder(_Classifier):
     """Ranks the lines of a text by how well each answers a question. A long line counts as its best window does."""
 
     @classmethod
-    def load(cls, card: ModelCard, folder: Path) -> Self:
-        net = network(AutoModelForSequenceClassification, card, folder)
+    def check(cls, card: ModelCard, net: Any, tokens: Tokens) -> None:
         if net.config.num_labels > 2:
             raise ModelError(f"{card.id} was not made for text-ranking: it has {net.config.num_labels} labels instead of one score")
-        return cls(net, Tokens.of(net, card, folder))
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         lines = [[line.strip() for line in text_of(call).splitlines() if line.strip()] for call in calls]
@@ -120,13 +104,8 @@ class CrossEncoder(_Classifier):
 class TokenClassifier(_Classifier):
     """Labels of words: names, parts of speech, personal data … as the checkpoint was trained. Windows of a long text overlap."""
 
-    @classmethod
-    def load(cls, card: ModelCard, folder: Path) -> Self:
-        net = network(AutoModelForTokenClassification, card, folder)
-        tokens = Tokens.of(net, card, folder)
-        if not tokens.tokenizer.is_fast:
-            raise ModelError(f"{card.id} cannot be used: its tokenizer does not say where in the text a token stands")
-        return cls(net, tokens)
+    kind = AutoModelForTokenClassification
+    needs_offsets = True
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         texts = [text_of(call) for call in calls]
@@ -166,10 +145,9 @@ class TokenClassifier(_Classifier):
         return sorted(((span, label, score) for (span, _), (_, label, score) in best.items()), key=lambda token: token[0])
 
 
-def _ranking(labels: Sequence[str], scores: torch.Tensor) -> Output:
-    ranked = sorted(zip(labels, scores.tolist(), strict=True), key=lambda pair: -pair[1])
-    value = ", ".join(f"{label} ({score:.2f})" for label, score in ranked[:SHOWN])
-    return Output(value, {"labels": [{"label": label, "score": round(score, 4)} for label, score in ranked]})
+def _output(labels: Sequence[str], scores: torch.Tensor) -> Output:
+    ranked = ranking(zip(labels, scores.tolist(), strict=True))
+    return Output(in_words(ranked[:SHOWN]), {"labels": ranked})
 
 
 def _ranked(lines: Sequence[tuple[str, float]]) -> Output:
@@ -181,14 +159,6 @@ def _ranked(lines: Sequence[tuple[str, float]]) -> Output:
 
 def _says_entailed(label: object) -> bool:
     return str(label).lower().startswith("entail")
-
-
-def _asked_labels(call: Call) -> tuple[str, ...]:
-    given = call.options.get(Option.LABELS, ())
-    labels = tuple(dict.fromkeys(label.strip() for label in (given.split(",") if isinstance(given, str) else given) if label.strip()))
-    if len(labels) < 2:
-        raise ModelError("zero-shot classification needs two or more different labels")
-    return labels
 
 
 def _as_long_as_the_shortest(groups: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
 from cluster.language import detect_language, language_name
+from cluster.language_codes import base_code
 from cluster.tasks import Option, Task
 from deployments.hub.checkpoint import Checkpoint, network, opened
-from cluster.language_codes import base_code
 from deployments.hub.sentences import packed, sentences
 from deployments.hub.tokens import Tokens, opened_tokenizer, text_of
 from deployments.hub.translators import Told, told

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from pandas import DataFrame
@@ -11,8 +10,8 @@ from transformers import AutoModelForMaskedLM, AutoModelForQuestionAnswering, Ta
 
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
-from deployments.hub.checkpoint import Checkpoint, network
 from deployments.hub.csv_tables import Table, aggregated
+from deployments.hub.text_network import TextNetwork
 from deployments.hub.tokens import Row, Tokens, asked_question, text_of
 from deployments.model import Call, Output
 
@@ -26,26 +25,16 @@ NO_OPERATOR = "NONE"
 CELL_THRESHOLD = 0.5  # as in TAPAS's own scripts
 
 
-class ExtractiveReader(Checkpoint):
+class ExtractiveReader(TextNetwork):
     """The span of a text that answers a question, over all windows of a long text (Devlin et al. 2018, arXiv:1810.04805, 4.2 and 4.3).
 
     A span's weight is the sum of its start and end logits. "No answer" stands for the first token (CLS); a window may say so for
     itself, so the least of the windows' weights competes with the best span. Scores are the softmax over all of them.
     """
 
+    kind = AutoModelForQuestionAnswering
+    needs_offsets = True
     max_batch = 8
-
-    def __init__(self, network: Any, tokens: Tokens) -> None:
-        super().__init__(network)
-        self._network, self._tokens = network, tokens
-
-    @classmethod
-    def load(cls, card: ModelCard, folder: Path) -> Self:
-        net = network(AutoModelForQuestionAnswering, card, folder)
-        tokens = Tokens.of(net, card, folder)
-        if not tokens.tokenizer.is_fast:
-            raise ModelError(f"{card.id} cannot be used: its tokenizer does not say where in the text a token stands")
-        return cls(net, tokens)
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         texts = [text_of(call) for call in calls]
@@ -96,22 +85,16 @@ class ExtractiveReader(Checkpoint):
         return table.masked_fill(~reach, -torch.inf)
 
 
-class MaskFiller(Checkpoint):
+class MaskFiller(TextNetwork):
     """The words that fit where a text has [MASK]. Each mask is read in the window around it, the others masked too."""
 
+    kind = AutoModelForMaskedLM
     max_batch = 16
 
-    def __init__(self, network: Any, tokens: Tokens) -> None:
-        super().__init__(network)
-        self._network, self._tokens = network, tokens
-
     @classmethod
-    def load(cls, card: ModelCard, folder: Path) -> Self:
-        net = network(AutoModelForMaskedLM, card, folder)
-        tokens = Tokens.of(net, card, folder)
+    def check(cls, card: ModelCard, net: Any, tokens: Tokens) -> None:
         if tokens.tokenizer.mask_token is None:
             raise ModelError(f"{card.id} was not made for fill-mask: its tokenizer has no mask")
-        return cls(net, tokens)
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         texts = [self._parts(call) for call in calls]
@@ -156,25 +139,20 @@ class MaskFiller(Checkpoint):
         return str(self._tokens.tokenizer.decode([token])).strip()
 
 
-class TableReader(Checkpoint):
+class TableReader(TextNetwork):
     """Cells of a table that answer a question, counted, summed or averaged where the model says so (TAPAS, arXiv:2004.02349).
 
     A table longer than the window is read in pieces of whole rows.
     """
 
+    kind = TapasForQuestionAnswering
     max_batch = 8
 
     def __init__(self, network: Any, tokens: Tokens) -> None:
-        super().__init__(network.float())  # its sums of small numbers do not survive half precision
-        self._network, self._tokens = network, tokens
+        super().__init__(network.float(), tokens)  # its sums of small numbers do not survive half precision
         config = network.config
         self._most_rows = min(config.max_num_rows, config.type_vocab_sizes[2]) - 1
         self._most_columns = min(config.max_num_columns, config.type_vocab_sizes[1]) - 1
-
-    @classmethod
-    def load(cls, card: ModelCard, folder: Path) -> Self:
-        net = network(TapasForQuestionAnswering, card, folder)
-        return cls(net, Tokens.of(net, card, folder))
 
     def compute(self, calls: Sequence[Call]) -> list[Output]:
         tables = [Table.read(text_of(call)) for call in calls]

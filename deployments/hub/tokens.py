@@ -130,12 +130,17 @@ def opened_tokenizer(card: ModelCard, folder: Path, **options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Marian's asks for a library that it does without
         tokenizer = opened(transformers.AutoTokenizer, card, folder, **options)
-    if len(tokenizer) - len(tokenizer.all_special_tokens) < 2:  # transformers 5 makes an empty one where the files are missing
-        raise ModelError(f"{card.id} could not be loaded: it comes without the vocabulary of its tokenizer")
+    refuse_without_vocabulary(tokenizer, card)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+def refuse_without_vocabulary(tokenizer: Any, card: ModelCard) -> None:
+    """Where the files are missing, transformers 5 makes an empty tokenizer."""
+    if len(tokenizer) - len(tokenizer.all_special_tokens) < 2:
+        raise ModelError(f"{card.id} could not be loaded: it comes without the vocabulary of its tokenizer")
 
 
 def text_of(call: Call, place: int = 0) -> str:

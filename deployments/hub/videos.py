@@ -19,8 +19,10 @@ from deployments.hub.checkpoint import Checkpoint, network, opened
 from deployments.hub.diffusion import Diffusion, auto_pipelines, call_parameters, open_pipeline, pipeline_class, wrong_pipeline
 from deployments.hub.frames import Frame, read_clips, write_mp4
 from deployments.hub.painters import as_picture, described
+from deployments.hub.tensors import class_scores
+from deployments.labels import TOP, in_words, likely, ranking
 from deployments.model import Call, MediaOutput, Output
-from deployments.vision import MIN_SHOWN_SCORE, TOP, open_picture
+from deployments.vision import open_picture
 
 # VideoMAE's and TimeSformer's clips are every 4th frame of 30 a second (Tong et al., 2022; Bertasius et al., 2021); the classes'
 # probabilities are averaged over several clips of a video, as in their evaluations.
@@ -52,17 +54,16 @@ class VideoClassifier(Checkpoint):
         videos = [read_clips(Path(call.inputs[0]), CLIPS, self._frames, STRIDE_S) for call in calls]
         rows = self._scores([clip for clips, _ in videos for clip in clips])
         scores = torch.split_with_sizes(rows, [len(clips) for clips, _ in videos])
-        return [self._ranking(own.mean(dim=0), duration_s) for own, (_, duration_s) in zip(scores, videos, strict=True)]
+        return [self._output(own.mean(dim=0), duration_s) for own, (_, duration_s) in zip(scores, videos, strict=True)]
 
     def _scores(self, clips: Sequence[Sequence[Frame]]) -> torch.Tensor:
-        """(clips, classes) in 0..1: each class by itself where several may hold at once, else shares of 1."""
-        several = self._network.config.problem_type == "multi_label_classification"
+        """(clips, classes)"""
         rows = []
         for start in range(0, len(clips), self.max_batch):
             pixels = torch.cat([self._pixels(clip) for clip in clips[start : start + self.max_batch]])
             with torch.inference_mode():
                 logits = self._network(pixels.to(self._network.device, self._network.dtype)).logits.float().cpu()
-            rows.append(logits.sigmoid() if several else logits.softmax(dim=1))
+            rows.append(class_scores(logits, self._network.config))
         return torch.cat(rows)
 
     def _pixels(self, clip: Sequence[Frame]) -> torch.Tensor:
@@ -70,14 +71,10 @@ class VideoClassifier(Checkpoint):
         pixels: torch.Tensor = self._processor(list(clip), return_tensors="pt")["pixel_values"]
         return pixels if pixels.ndim == 5 else pixels[None]
 
-    def _ranking(self, scores: torch.Tensor, duration_s: float) -> Output:
-        best = scores.topk(min(TOP, len(scores)))
+    def _output(self, scores: torch.Tensor, duration_s: float) -> Output:
         names = self._network.config.id2label
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        labels: list[dict[str, Any]] = [{"label": names[index], "score": round(score, 4)} for index, score in pairs]
-        shown = [label for label in labels if label["score"] >= MIN_SHOWN_SCORE] or labels[:1]
-        value = ", ".join(f"{label['label']} ({label['score']:.2f})" for label in shown)
-        return Output(value, {"labels": labels, "duration_s": round(duration_s, 3)})
+        labels = ranking(((names[place], score) for place, score in enumerate(scores.tolist())), TOP)
+        return Output(in_words(likely(labels)), {"labels": labels, "duration_s": round(duration_s, 3)})
 
 
 class _Filmmaker(Diffusion):

@@ -10,12 +10,13 @@ import transformers
 
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
-from cluster.tasks import Option
-from deployments.detector import Found, distinct, findings
+from deployments.detector import Found, distinct, findings, inside
 from deployments.hub.checkpoint import Checkpoint, network
-from deployments.hub.picture_writers import prepared, tensors
+from deployments.hub.picture_writers import prepared
 from deployments.hub.pictures import image_processor
+from deployments.hub.tensors import all_moved
 from deployments.hub.tokens import opened_tokenizer
+from deployments.labels import in_words, labels_of, ranking
 from deployments.model import Call, Output
 from deployments.vision import open_picture
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 HYPOTHESIS = "This is a photo of {}."  # as in transformers' pipeline
 SIGLIP_TOKENS = 64  # the length that SigLIP was trained with, padding included
-MAX_LABELS = 100
 # A box that scores less shows nothing; both are the values of the networks' own examples.
 OWL_MIN_SCORE, GROUNDING_DINO_MIN_SCORE = 0.1, 0.3
 GROUNDED = frozenset({"grounding-dino", "mm-grounding-dino"})
@@ -50,13 +50,13 @@ class ZeroShotImageClassifier(Checkpoint):
         pictures = [open_picture(Path(call.inputs[0])) for call in calls]
         labels = list(dict.fromkeys(label for group in wanted for label in group))
         logits = self._logits(pictures, labels)
-        return [_ranking(group, self._scores(row[[labels.index(one) for one in group]])) for group, row in zip(wanted, logits, strict=True)]
+        return [_output(group, self._scores(row[[labels.index(one) for one in group]])) for group, row in zip(wanted, logits, strict=True)]
 
     def _logits(self, pictures: Sequence["Image"], labels: Sequence[str]) -> torch.Tensor:
         """(pictures, labels). A label's logit depends on no other label, so the batch is asked about all of them at once."""
         with torch.inference_mode():
             pixels = prepared(self._prepare, self._network, images=list(pictures))
-            found = self._network(**pixels, **tensors(self._tokens(labels), self._network))
+            found = self._network(**pixels, **all_moved(self._tokens(labels), self._network))
         logits: torch.Tensor = found.logits_per_image.float()
         return logits
 
@@ -96,7 +96,7 @@ class ZeroShotDetector(Checkpoint):
         size = torch.tensor([[picture.height, picture.width]], device=found.pred_boxes.device)
         (things,) = self._prepare.post_process_object_detection(found, threshold=least, target_sizes=size)
         rows = zip(things["labels"].tolist(), things["scores"].tolist(), things["boxes"].tolist(), strict=True)
-        objects = [Found(labels[label], round(score, 4), _inside(box, picture.size)) for label, score, box in rows]
+        objects = [Found(labels[label], round(score, 4), inside(box, picture.size)) for label, score, box in rows]
         return findings(distinct([thing for thing in objects if _has_area(thing.box)]))
 
     def _matched(self, pixels: Any, labels: Sequence[str]) -> Any:
@@ -105,7 +105,7 @@ class ZeroShotDetector(Checkpoint):
         longest = self._network.config.text_config.max_position_embeddings
         tokens = self._tokenizer(queries, padding="max_length", max_length=longest, truncation=True, return_tensors="pt")
         with torch.inference_mode():
-            found = self._network(**pixels, **tensors(tokens, self._network))
+            found = self._network(**pixels, **all_moved(tokens, self._network))
         return SimpleNamespace(logits=found.logits.float(), pred_boxes=found.pred_boxes.float())
 
     def _grounded(self, pixels: Any, labels: Sequence[str]) -> Any:
@@ -116,7 +116,7 @@ class ZeroShotDetector(Checkpoint):
         starts = tokens.pop("offset_mapping")[0, :, 0].tolist()
         words = tokens.word_ids(0)
         with torch.inference_mode():
-            found = self._network(**pixels, **tensors(tokens, self._network))
+            found = self._network(**pixels, **all_moved(tokens, self._network))
         places = [[i for i, start in enumerate(starts) if words[i] is not None and first <= start < last] for first, last in spans]
         if not all(places):
             raise ModelError(f"the labels are too long for this model: together at most {longest} tokens")
@@ -124,20 +124,9 @@ class ZeroShotDetector(Checkpoint):
         return SimpleNamespace(logits=logits, pred_boxes=found.pred_boxes.float())
 
 
-def labels_of(call: Call, fewest: int) -> tuple[str, ...]:
-    """Each once, in the order given. Raises ModelError when there are too few or too many."""
-    given = call.options.get(Option.LABELS, ())
-    labels = tuple(dict.fromkeys(" ".join(label.split()) for label in (given.split(",") if isinstance(given, str) else given)))
-    labels = tuple(label for label in labels if label)
-    if not fewest <= len(labels) <= MAX_LABELS:
-        raise ModelError(f"{call.task} needs {fewest} to {MAX_LABELS} different labels, and {len(labels)} were given")
-    return labels
-
-
-def _ranking(labels: Sequence[str], scores: Sequence[float]) -> Output:
-    ranked = sorted(zip(labels, scores, strict=True), key=lambda pair: -pair[1])
-    value = ", ".join(f"{label} ({score:.2f})" for label, score in ranked)
-    return Output(value, {"labels": [{"label": label, "score": round(score, 4)} for label, score in ranked]})
+def _output(labels: Sequence[str], scores: Sequence[float]) -> Output:
+    ranked = ranking(zip(labels, scores, strict=True))
+    return Output(in_words(ranked), {"labels": ranked})
 
 
 def _sentence(labels: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
@@ -152,12 +141,6 @@ def _sentence(labels: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
 
 def _with_article(label: str) -> str:
     return label if label.lower().startswith(("a ", "an ", "the ")) else f"a {label}"
-
-
-def _inside(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Cut at the edges of the picture."""
-    left, top, right, bottom = (round(min(max(place, 0.0), float(size[axis])), 1) for place, axis in zip(box, (0, 1, 0, 1), strict=True))
-    return left, top, right, bottom
 
 
 def _has_area(box: Sequence[float]) -> bool:

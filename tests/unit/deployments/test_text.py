@@ -96,7 +96,7 @@ def test_a_bad_call_does_not_spoil_its_neighbour(expert: Expert) -> None:
     first, second, third = run(expert("minilm"), good, no_labels, empty)
     assert isinstance(first, Output)
     assert isinstance(second, ModelError)
-    assert "two or more" in second.message
+    assert "2 to 100 different labels, and 1 were given" in second.message
     assert isinstance(third, ModelError)
 
 
