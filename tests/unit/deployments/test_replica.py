@@ -16,20 +16,7 @@ from cluster.settings import AppSettings, FamilySettings
 from cluster.tasks import Task
 from deployments.model import Call, Computation, Model, Output
 from deployments.replica import SHARE, FamilyReplica
-
-
-def a_card(name: str, size_bytes: int = 1) -> ModelCard:
-    return ModelCard(
-        id=f"org/{name}",
-        family="text",
-        loader="fake",
-        tasks=(Task.SUMMARIZATION,),
-        licence="mit",
-        origin="test",
-        memory_bytes=size_bytes,
-        quality=0.5,
-        description="",
-    )
+from tests.tiny.cards import fake_card
 
 
 class Expert(Computation):
@@ -117,7 +104,7 @@ def a_replica(shelf: Shelf, folder: Path, clock: Clock | None = None, **family: 
 
 
 def a_request(*names: str, timeout_s: float = 5, size_bytes: int = 1) -> TaskRequest:
-    cards = {card.id: card for card in (a_card(name, size_bytes) for name in names)}
+    cards = {card.id: card for card in (fake_card(name, size_bytes) for name in names)}
     return TaskRequest("r", "s1", Task.SUMMARIZATION, tuple(cards), ("x",), {}, timeout_s, cards)
 
 
@@ -163,7 +150,7 @@ async def test_a_candidates_failure_is_told_in_one_sentence_with_its_stage_and_t
 
 
 async def test_a_model_larger_than_the_replicas_memory_is_refused_and_the_next_one_runs(replica: FamilyReplica) -> None:
-    huge = a_card("huge", 11_000_000_000)
+    huge = fake_card("huge", 11_000_000_000)
     request = a_request("good")
     result = await replica.run(replace(request, models=(huge.id, *request.models), cards={**request.cards, huge.id: huge}))
     assert isinstance(result, Done) and "org/huge takes 11 GB of memory" in result.fallbacks[0]
@@ -232,7 +219,7 @@ async def test_a_model_that_runs_out_of_memory_twice_gives_way(shelf: Shelf, rep
 
 
 async def test_a_warm_up_returns_at_once_and_the_step_finds_its_model_loaded(shelf: Shelf, replica: FamilyReplica) -> None:
-    card = a_card("good")
+    card = fake_card("good")
     await replica.warm(card.id, card)
     async with asyncio.timeout(5):
         while not any(model.is_loaded for model in replica.state().models):  # noqa: ASYNC110 - nobody tells a test when
