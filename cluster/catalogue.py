@@ -164,7 +164,8 @@ class Catalogue:
     def __init__(self, cards: tuple[ModelCard, ...]) -> None:
         self.cards = {card.id: card for card in cards}
         if len(self.cards) < len(cards):
-            raise HuggingGPTError("two model cards share an id")
+            twice = next(card.id for number, card in enumerate(cards) if card.id in {other.id for other in cards[:number]})
+            raise HuggingGPTError(f"two model cards share an id: {twice}")
 
     @classmethod
     def read(cls, *paths: Path) -> "Catalogue":
@@ -172,10 +173,12 @@ class Catalogue:
         cards: list[ModelCard] = []
         for path in paths:
             try:
-                entries = yaml.safe_load(path.read_text()) or []
-            except (OSError, yaml.YAMLError) as exc:
+                entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+            except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
                 reason = exc.strerror if isinstance(exc, OSError) else str(exc).replace("\n", " ")
                 raise HuggingGPTError(f"{path} cannot be read: {reason}") from exc
+            if not isinstance(entries, list):
+                raise HuggingGPTError(f"{path} is no list of model cards")
             cards += [_card(entry, path) for entry in entries]
         return cls(tuple(cards))
 
@@ -212,17 +215,43 @@ def _anchored(local: Path | None, info: ValidationInfo) -> Path | None:
 def _completed(entry: Mapping[str, Any], info: ValidationInfo) -> dict[str, Any]:
     """The entry with its defaults. What is wrong in it is left for the fields to complain about."""
     full = dict(entry)
-    spec = next((spec for spec in TASKS.values() if spec.task in list(full.get("tasks") or [])[:1]), None)
-    if spec is not None:
+    if tasks := _tasks(full):
+        spec = TASKS[tasks[0]]
         full.setdefault("family", spec.family.value)
         full.setdefault("loader", spec.runner)
     if full.get("local") is not None:
-        full["local"] = _anchored(Path(full["local"]), info)
-        if not full["local"].is_dir():
-            raise ValueError(f"{full['local']} is not a folder")
+        full["local"] = _folder(full["local"], info)
+    if not isinstance(full.get("files") or [], list | tuple):
+        raise ValueError("files must be a list")
     if weights_bytes := _weights_bytes(full):
         full.setdefault("memory_bytes", round(MEMORY_PER_WEIGHT * weights_bytes))
+    elif full.get("local") is not None and "family" in full and "memory_bytes" not in full:
+        raise ValueError(
+            f"{full['local']} has no weights that are read here, such as safetensors; for a loader that needs none, set memory_bytes"
+        )
     return full
+
+
+def _tasks(entry: Mapping[str, Any]) -> list[Task]:
+    """Raises ValueError for what the task table does not have."""
+    named = entry.get("tasks") or []
+    if not isinstance(named, list | tuple):
+        raise ValueError("tasks must be a list")
+    if unknown := [task for task in named if task not in list(Task)]:
+        raise ValueError(f"no task is called {unknown[0]}; `hgpt models tasks` shows those there are")
+    return [Task(task) for task in named]
+
+
+def _folder(named: object, info: ValidationInfo) -> Path:
+    if not isinstance(named, str | Path):
+        raise ValueError(f"local must be the path of a folder, not {named!r}")
+    try:
+        folder = _anchored(Path(named), info)
+        if folder is not None and folder.is_dir():
+            return folder
+    except (OSError, RuntimeError) as exc:  # a name that is too long, or the home of an unknown user
+        raise ValueError(f"local names no folder that can be read: {exc}") from exc
+    raise ValueError(f"{folder} is not a folder")
 
 
 def _weights_bytes(entry: Mapping[str, Any]) -> int:

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-from pydantic import ValidationError
 
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelUnavailable, NotFound
@@ -35,6 +34,7 @@ from cluster.tasks import Task
 
 ASKED_FOR = 100  # models in one search: of the most downloaded ones many run in libraries that are not here
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")  # the first models have no owner in their ids
+ID_LONGEST = 96  # characters, the hub's own limit
 UNUSABLE = (HfHubHTTPError, ValueError, KeyError, TypeError)  # the hub refuses, or answers with something else
 
 
@@ -83,8 +83,8 @@ class Hub:
         Raises NotFound for an unknown id, and ModelUnavailable with one sentence: gated, no safetensors, custom code, another task,
         another library, hub not reachable and the model not pinned before.
         """
-        if not HUB_ID.fullmatch(model_id):
-            raise NotFound(f"{model_id} is no id of a model of the hub; they read owner/name")
+        if not _is_hub_id(model_id):
+            raise NotFound(f"{model_id[:ID_LONGEST].strip() or 'nothing'} is no id of a model of the hub; they read owner/name")
         if known := self.pinned(model_id, task):
             return known
         async with self._turns.setdefault(model_id, asyncio.Lock()):
@@ -166,12 +166,16 @@ class Hub:
         return card
 
     def _kept(self, model_id: str) -> list[ModelCard]:
-        kept = []
+        kept: list[ModelCard] = []
+        if len(model_id) > ID_LONGEST:
+            return kept  # no name of a folder
         for path in sorted(self._card_folder(model_id).glob("*.json")):
             try:
-                kept.append(ModelCard.model_validate_json(path.read_text(encoding="utf-8")))
-            except (OSError, ValidationError):
+                card = ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
                 continue  # of another version of this program, or spoiled by a power cut: pinned again
+            if self._card_folder(card.id) == path.parent and card.local is None:
+                kept.append(card)
         return kept
 
     def _is_licensed(self, model: HubModel) -> bool:
@@ -190,6 +194,10 @@ class Hub:
             return time.time() - path.stat().st_mtime
         except OSError:
             return float("inf")
+
+
+def _is_hub_id(model_id: str) -> bool:
+    return len(model_id) <= ID_LONGEST and HUB_ID.fullmatch(model_id) is not None
 
 
 def _read_search(path: Path) -> tuple[HubModel, ...] | None:

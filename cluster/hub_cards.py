@@ -63,8 +63,10 @@ class Pinner:
             raise self._closed(model_id) from exc
         except RepositoryNotFoundError as exc:
             raise NotFound(f"the hub has no model {model_id} that is open to you; check the id's spelling and capitals") from exc
-        except (HfHubHTTPError, ValueError, KeyError, TypeError) as exc:  # refused, or no answer of a hub
+        except HfHubHTTPError as exc:
             raise ModelUnavailable(f"the hub does not show {model_id} ({first_line(exc)})") from exc
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise ModelUnavailable(f"what {self._line.endpoint} says about {model_id} is no answer of a hub") from exc
 
     def _loadable(self, info: ModelInfo, note: Note | None) -> ModelInfo:
         """The repository, or, where it has pickles only, the commit with the same weights as safetensors that the hub's bot offers.
@@ -120,7 +122,7 @@ class Pinner:
         try:
             return [pinned(sibling) for sibling in info.siblings or () if sibling.rfilename in wanted]
         except ValidationError as exc:
-            raise ModelUnavailable(f"{info.id} has a file that is not taken: {exc.errors()[0]['msg']}") from exc
+            raise ModelUnavailable(f"{info.id} has a file that is not taken: {_reason(exc)}") from exc
 
     def _pipeline_files(self, info: ModelInfo, names: Sequence[str]) -> list[str]:
         index = self._json(info, INDEX)
@@ -168,22 +170,23 @@ def refuse_another_task(info: ModelInfo, task: Task, note: Note | None) -> None:
 
 def refuse_unrunnable(info: ModelInfo, library: str | None, names: Sequence[str]) -> None:
     """A library that no runner uses, weights that are quantised for another one, code that the repository brings along."""
-    config = info.config or {}
+    config = info.config if isinstance(info.config, dict) else {}
     if library is not None and library not in RUNNABLE_LIBRARIES:
         raise ModelUnavailable(f"{info.id} is made for the library {library}; here run models of {', '.join(sorted(RUNNABLE_LIBRARIES))}")
     if "config.json" not in names:
         raise ModelUnavailable(f"{info.id} has no config.json and no {INDEX}, so nothing here knows how to open it")
-    method = (config.get("quantization_config") or {}).get("quant_method")
+    quantisation = config.get("quantization_config")
+    method = quantisation.get("quant_method") if isinstance(quantisation, dict) else None
     if method not in NOT_QUANTIZED:
         raise ModelUnavailable(f"{info.id} is quantised with {method}, which the runners here do not read; take the unquantised model")
     if "auto_map" in config and not is_in_transformers(config.get("model_type")):
         raise ModelUnavailable(f"{info.id} needs code of its own repository (auto_map), which is never run here")
 
 
-def is_in_transformers(model_type: str | None) -> bool:
+def is_in_transformers(model_type: object) -> bool:
     """Whether the installed library has the architecture. Looked up by its folder: importing transformers takes seconds."""
     spec = importlib.util.find_spec("transformers")
-    if not model_type or spec is None or spec.origin is None:
+    if not isinstance(model_type, str) or not model_type or spec is None or spec.origin is None:
         return False
     return (Path(spec.origin).parent / "models" / model_type.replace("-", "_")).is_dir()
 
@@ -221,4 +224,12 @@ def _card(info: ModelInfo, task: Task, files: Sequence[ModelFile]) -> ModelCard:
     try:
         return ModelCard.model_validate(entry)
     except ValidationError as exc:
-        raise ModelError(f"{info.id} makes no model card: {exc.errors()[0]['msg']}") from exc
+        raise ModelError(f"{info.id} makes no model card: {_reason(exc)}") from exc
+
+
+def _reason(exc: ValidationError) -> str:
+    """Our own sentence where there is one; the library's say nothing to a person."""
+    error = exc.errors()[0]
+    if error["type"] == "value_error":
+        return error["msg"].removeprefix("Value error, ")
+    return f"the hub gives no usable {' '.join(map(str, error['loc']))}"

@@ -4,10 +4,13 @@ import os
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 from huggingface_hub import constants, get_session
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
+
+from cluster.errors import HuggingGPTError
 
 HUB_TOKEN_ENV = "HF_TOKEN"  # noqa: S105 - the name of a variable
 HUB_CONNECT_TIMEOUT_S = 2.0
@@ -27,7 +30,10 @@ class HubLine:
     """One hub, and who asks it. Every method blocks."""
 
     def __init__(self, endpoint: str | None, token_env: str, timeout_s: float) -> None:
+        """Raises HuggingGPTError for an endpoint that is no address."""
         self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+        if not _is_address(self.endpoint):
+            raise HuggingGPTError(f"{self.endpoint} is no address of a hub; it reads https://host")
         self.token_env = token_env
         self._timeout_s = timeout_s
 
@@ -49,10 +55,8 @@ class HubLine:
         if constants.is_offline_mode():
             raise HubSilent("HF_HUB_OFFLINE is set")
         try:
-            response = get_session().get(
-                f"{self.endpoint}{path}", params=params, headers=self.headers, timeout=self._timeout_s, follow_redirects=True
-            )
-        except (httpx2.HTTPError, OSError) as exc:
+            response = self._answer(path, params)
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as exc:
             self.rest()
             raise HubSilent(f"{self.endpoint} does not answer ({first_line(exc)})") from exc
         if response.status_code == TOO_MANY_REQUESTS:
@@ -61,6 +65,20 @@ class HubLine:
             raise HubSilent(f"{self.endpoint} answers with status {response.status_code}")
         hf_raise_for_status(response)
         return response
+
+    def _answer(self, path: str, params: Mapping[str, Any] | None) -> httpx2.Response:
+        """Whole within the limit: the library's own holds for each piece only, and a hub may send a byte a second."""
+        deadline_s = time.monotonic() + self._timeout_s
+        pieces = []
+        asked = get_session().stream(
+            "GET", f"{self.endpoint}{path}", params=params, headers=self.headers, timeout=self._timeout_s, follow_redirects=True
+        )
+        with asked as response:
+            for piece in response.iter_raw():
+                pieces.append(piece)
+                if time.monotonic() > deadline_s:
+                    raise TimeoutError(f"not done after {self._timeout_s:g} s")
+        return httpx2.Response(response.status_code, headers=response.headers, content=b"".join(pieces), request=response.request)
 
     def rest(self) -> None:
         _asleep_until_s[self.endpoint] = time.monotonic() + HUB_REST_S
@@ -77,9 +95,17 @@ def require_reachable(endpoint: str) -> None:
     require_awake(endpoint)
     try:
         get_session().head(endpoint, timeout=HUB_CONNECT_TIMEOUT_S)
-    except (httpx2.HTTPError, OSError) as exc:
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as exc:
         _asleep_until_s[endpoint] = time.monotonic() + HUB_REST_S
         raise HubSilent(f"{endpoint} does not answer ({first_line(exc)})") from exc
+
+
+def _is_address(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port, no IPv6 address
+        return False
 
 
 def first_line(exc: Exception) -> str:

@@ -7,6 +7,7 @@ from ray.serve import Application
 
 from cluster.catalogue import Catalogue
 from cluster.errors import HuggingGPTError
+from cluster.hub import Hub
 from cluster.settings import AppSettings, parse
 from cluster.tasks import Family
 from controller.ingress import Ingress
@@ -21,6 +22,8 @@ def build(args: Mapping[str, Any]) -> Application:
     """
     settings = parse(AppSettings, args)
     check_families(settings, Catalogue.of(settings))
+    if settings.hub.enabled:
+        Hub(settings.hub)  # asks nobody; refuses an endpoint that is no address
     board = board_application()
     families = {name: family_deployment(name, family).bind(name, settings, board) for name, family in settings.families.items()}
     ingress: Any = Ingress  # serve.deployment is untyped

@@ -96,7 +96,10 @@ class Candidates:
         """Any model that a person asks for. Raises HuggingGPTError with the reason when it is not known or must not run here."""
         if card := self._cards.get(model_id):
             return _from_card(card)
-        return _from_card(await self._pinned(model_id, task))
+        card = await self._pinned(model_id, task)
+        if card.family not in self._families:
+            raise BadRequest(f"{model_id} does {', '.join(card.tasks)}, for which this cluster has no family {card.family}")
+        return _from_card(card)
 
     async def pinned(self, candidate: Candidate, task: Task) -> ModelCard:
         """The card with its files and revision. Raises HuggingGPTError with the reason when the model cannot be had."""

@@ -14,6 +14,7 @@ from rich.table import Table
 from cluster.catalogue import BUILT_IN, Catalogue
 from cluster.errors import NotFound
 from cluster.hub import Hub, HubModel, Source
+from cluster.hub_models import LANGUAGES_LONGEST
 from cluster.settings import HubSettings
 from cluster.tasks import TASKS, Task, TaskSpec
 
@@ -32,8 +33,9 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     does = "find models of the hub for a task"
     search = commands.add_parser("search", help=does, description=does)
     search.add_argument("task", help="a name that `hgpt models tasks` shows")
-    search.add_argument("--limit", type=_at_least_one, default=10, metavar="N", help="the N most downloaded models (default: 10)")
-    search.add_argument("--language", metavar="L", help="an ISO 639-1 code such as de: leaves out models that name other languages only")
+    search.add_argument("--limit", type=_number, default=10, metavar="N", help="the N most downloaded models (default: 10)")
+    narrows = "an ISO 639-1 code such as de: leaves out models that name other languages only"
+    search.add_argument("--language", type=_language, metavar="L", help=narrows)
     search.add_argument("--json", action="store_true", help="print one JSON list")
     add_endpoint(search)
     search.set_defaults(run=search_models)
@@ -122,8 +124,13 @@ def _console() -> Console:
     return Console(width=max(Console().width, MINIMUM_WIDTH))
 
 
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+def _number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a whole number of at least 1")
+    return int(text)
+
+
+def _language(text: str) -> str:
+    if not (text.isascii() and text.isalpha() and 2 <= len(text) <= LANGUAGES_LONGEST):
+        raise argparse.ArgumentTypeError("must be a code of two or three letters, such as de")
+    return text.lower()

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,6 +94,7 @@ def _list(args: argparse.Namespace, catalogue: Catalogue, store: ModelStore) -> 
 def _pull(args: argparse.Namespace, catalogue: Catalogue, store: ModelStore) -> int:
     """One model after the other; one that fails does not keep the rest away."""
     progress = progress_on(sys.stderr)
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # a failure is told in our own sentence
 
     def pull(card: ModelCard) -> str:
         if args.again and card.files:

@@ -35,6 +35,7 @@ class Kind(StrEnum):
     BUSY = "busy"  # 503
     TOO_MANY = "too many"  # 429
     SLOW = "slow"  # answers after `seconds`
+    DRIPPING = "dripping"  # a byte of JSON every tenth of a second, for `seconds`
     CUT = "cut"  # closes the connection after `at_bytes` of the body
     CORRUPT = "corrupt"  # one byte of the body is another
     NONSENSE = "nonsense"  # 200 and something that is no JSON
@@ -209,6 +210,8 @@ class HubServer:
                 return Response("<html>welcome to the hotel</html>")
             case Kind.SLOW if fault is not None:
                 await asyncio.sleep(fault.seconds)
+            case Kind.DRIPPING if fault is not None:
+                return StreamingResponse(dripping(fault.seconds))
         return None
 
     def _fault(self, path: str, *kinds: Kind) -> Fault | None:
@@ -284,6 +287,12 @@ def refused(status: int, code: str) -> Response:
 def repository_missing() -> Response:
     """The hub does not tell a stranger whether a repository is private or not there."""
     return refused(401, "RepoNotFound")
+
+
+async def dripping(seconds: float) -> AsyncIterator[bytes]:
+    for _ in range(int(10 * seconds)):
+        yield b" "
+        await asyncio.sleep(0.1)
 
 
 async def pieces(content: bytes, cut_at: int | None) -> AsyncIterator[bytes]:

@@ -169,8 +169,12 @@ def test_the_defaults_give_way_to_what_the_entry_says(tmp_path: Path) -> None:
     ("changes", "reason"),
     [
         ({"tasks": ["image-to-text"], "local": "absent"}, "absent is not a folder"),
-        ({"tasks": ["image-to-text"], "local": "."}, "memory_bytes"),
-        ({"tasks": ["juggling"]}, "juggling|tasks"),
+        ({"tasks": ["image-to-text"], "local": "."}, "has no weights that are read here"),
+        ({"tasks": ["juggling"]}, "no task is called juggling"),
+        ({"tasks": 5}, "tasks must be a list"),
+        ({"local": 5}, "local must be the path of a folder"),
+        ({"local": "~nobody-of-this-name/x"}, "local names no folder"),
+        ({"files": 5}, "files must be a list"),
         ({"tasks": [], "local": "."}, "family"),
     ],
 )
@@ -186,3 +190,11 @@ def test_a_file_is_pinned_by_one_hash() -> None:
             ModelFile.model_validate({"path": "a.json", "size_bytes": 1, **hashes})
     with pytest.raises(ValidationError, match="both hub_id and hub_revision"):
         ModelFile.model_validate(a_file("a.json") | {"hub_id": "org/base"})
+
+
+@pytest.mark.parametrize("content", [b"5", b"a: b", b"\xff\xfe"])
+def test_a_file_that_holds_no_list_of_cards_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_bytes(content)
+    with pytest.raises(HuggingGPTError, match=r"own\.yaml (is no list of model cards|cannot be read)"):
+        Catalogue.read(path)

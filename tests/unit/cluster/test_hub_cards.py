@@ -1,6 +1,7 @@
 """Pinning models of the hub: which files, which hashes, which revision, and one sentence for each reason why a model cannot run here."""
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -151,8 +152,41 @@ async def test_safetensors_that_the_hubs_bot_offers_are_taken_in_place_of_pickle
 
 async def test_an_unknown_id_is_named(hub: Hub) -> None:
     assert "the hub has no model org/nothing" in await refusal(hub, "org/nothing", Task.FILL_MASK)
-    for nonsense in ("../../etc/passwd", "org/../x", "a b/c", "a/b/c", ""):
-        assert "is no id of a model" in await refusal(hub, nonsense)
+    for nonsense in ("../../etc/passwd", "org/../x", "a b/c", "a/b/c", "", "a" * 10_000):
+        assert "is no id of a model" in (told := await refusal(hub, nonsense))
+        assert len(told) < 200
+
+
+@pytest.mark.parametrize("endpoint", ["garbage", "file:///etc/passwd", "http://[::1", "https://"])
+def test_an_endpoint_that_is_no_address_is_refused_at_once(tmp_path: Path, endpoint: str) -> None:
+    with pytest.raises(HuggingGPTError, match="is no address of a hub"):
+        Hub(HubSettings(endpoint=endpoint), tmp_path)
+
+
+async def test_what_is_no_answer_of_a_hub_is_told_in_our_words(hub_server: HubServer, hub: Hub, bert: Path) -> None:
+    hub_server.publish("org/bert", bert, pipeline_tag="fill-mask")
+    hub_server.faults["/api/models/org/bert"] = Fault(Kind.NONSENSE, times=1)
+    assert "is no answer of a hub" in await refusal(hub, "org/bert")
+    hub_server.publish("org/odd", folder_of(bert.parent / "odd", BERT | {"config.json": '{"quantization_config": "x", "model_type": 5}'}))
+    assert (await hub.card("org/odd", Task.FILL_MASK)).tasks == (Task.FILL_MASK,)
+
+
+async def test_a_hub_that_drips_its_answer_is_left_in_time(hub_server: HubServer, tmp_path: Path) -> None:
+    hub_server.faults["/api/*"] = Fault(Kind.DRIPPING, seconds=20)
+    started = time.monotonic()
+    assert "not done after 0.5 s" in await refusal(Hub(HubSettings(endpoint=hub_server.endpoint, timeout_s=0.5), tmp_path), "org/bert")
+    assert time.monotonic() - started < 5
+
+
+async def test_a_pinned_card_that_was_spoiled_is_pinned_again(hub_server: HubServer, tmp_path: Path, bert: Path) -> None:
+    hub_server.publish("org/bert", bert, pipeline_tag="fill-mask")
+    hub = Hub(HubSettings(endpoint=hub_server.endpoint), tmp_path / "kept")
+    card = await hub.card("org/bert")
+    (path,) = (tmp_path / "kept").rglob("fill-mask.json")
+    for spoiled in (b"\xff\xfe", b"{", path.read_bytes().replace(b"org/bert", b"evil/other")):
+        path.write_bytes(spoiled)
+        assert (hub.pinned("org/bert"), hub.all_pinned()) == (None, [])
+        assert await hub.card("org/bert") == card
 
 
 async def test_a_gated_model_says_where_to_accept_and_which_token_to_set(

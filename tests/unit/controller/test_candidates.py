@@ -123,3 +123,9 @@ async def test_a_model_without_a_word_about_languages_is_counted_on_for_english(
 ) -> None:
     found = (await candidates(a_model(name, task, languages=languages)).for_tasks([task]))[task]
     assert next(each for each in found if each.id == f"org/{name}").languages == reads
+
+
+async def test_a_named_model_of_a_family_that_is_not_deployed_is_told() -> None:
+    found = Candidates(Catalogue(()), {"vision": FamilySettings()}, SmallHub(a_model("bart")), HubSettings(enabled=True))
+    with pytest.raises(BadRequest, match="org/bart does summarization, for which this cluster has no family text"):
+        await found.named("org/bart")

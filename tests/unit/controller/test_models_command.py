@@ -223,3 +223,10 @@ def test_search_says_when_the_numbers_are_old(catalogue: Path, hub: HubServer, c
 def test_a_misspelt_task_is_one_sentence_with_what_is_near(name: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert hgpt("models", "search", name) == 2
     assert capsys.readouterr().err == f"{sentence}\n"
+
+
+@pytest.mark.parametrize("wrong", [["--limit", "abc"], ["--limit", "0"], ["--language", "../x"], ["--language", "d" * 5000]])
+def test_a_search_says_which_value_is_wrong(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        hgpt("models", "search", "summarization", *wrong)
+    assert f"argument {wrong[0]}: must be a" in capsys.readouterr().err
