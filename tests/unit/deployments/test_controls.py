@@ -8,7 +8,7 @@ from benchmarks.samples import photograph, zip_named_png
 from cluster.errors import ModelError
 from cluster.tasks import Task
 from deployments.controls import CannyEdges, LineSegments
-from tests.tiny.vision_runs import give, pixels, run
+from tests.tiny.runs import give, pixels, run
 
 CANNY, LINES = Task.CANNY_CONTROL, Task.MLSD_CONTROL
 

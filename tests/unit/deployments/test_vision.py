@@ -1,4 +1,3 @@
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,20 +7,11 @@ from benchmarks.samples import INVOICE_LINES, blank_page, empty_file, invoice, p
 from cluster.errors import ModelError
 from cluster.tasks import Task
 from deployments.detector import overlap
-from deployments.model import Call, Model, Output
+from deployments.model import Model, Output
 from deployments.vision import Piece, in_reading_order, open_picture
+from tests.tiny.runs import give, run
 
 Expert = Callable[[str], Model]
-
-
-def run(model: Model, task: Task, *paths: Path) -> list[Output | ModelError]:
-    return asyncio.run(model.run([Call(task, (path,)) for path in paths]))
-
-
-def give(model: Model, task: Task, path: Path) -> Output:
-    (reply,) = run(model, task, path)
-    assert isinstance(reply, Output), reply
-    return reply
 
 
 def piece(text: str, left: float, top: float, height: float = 20) -> Piece:

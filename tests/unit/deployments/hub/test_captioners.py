@@ -10,7 +10,8 @@ from cluster.tasks import Task
 from deployments.hub.captioners import ORDER, _Donut
 from deployments.model import Output
 from deployments.vision import open_picture
-from tests.tiny.multimodal_runs import Bench, keys_of, opened, run
+from tests.tiny.multimodal_runs import Bench, keys_of
+from tests.tiny.runs import opened, run
 
 BLIP, VIT_GPT2, TROCR, DONUT, SMOLVLM = (f"image-to-text{kind}" for kind in ("", "/vit-gpt2", "/trocr", "/donut", "/smolvlm"))
 MARKS = ("[CLS]", "[SEP]", "[PAD]", "[DEC]", "<|endoftext|>", "</s>", "<s>", "<pad>", "<image>", "<end_of_utterance>")

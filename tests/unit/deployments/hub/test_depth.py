@@ -8,7 +8,8 @@ from transformers import AutoModelForDepthEstimation, DepthAnythingConfig, DPTCo
 
 from cluster.tasks import Task
 from deployments.hub.depth import is_metric, normals
-from tests.tiny.vision_runs import blots, built, give, loaded, opened, pixels
+from tests.tiny.runs import give, opened, pixels
+from tests.tiny.vision_runs import blots, built, loaded
 
 # transformers compiles a part of ZoeDepth with torch.jit when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")

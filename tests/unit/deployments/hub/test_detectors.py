@@ -4,7 +4,8 @@ import pytest
 from transformers import pipeline
 
 from cluster.tasks import Task
-from tests.tiny.vision_runs import blots, built, give, loaded, opened
+from tests.tiny.runs import give, opened
+from tests.tiny.vision_runs import blots, built, loaded
 
 DETECT = Task.OBJECT_DETECTION
 NAMES = [str(DETECT), f"{DETECT}/detr", f"{DETECT}/rt_detr"]

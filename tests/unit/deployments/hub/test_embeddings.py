@@ -6,7 +6,8 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer, BertModel, T5EncoderModel
 
 from cluster.tasks import Task
-from tests.tiny.text_runs import LONG, SHORT, Bench, call, opened
+from tests.tiny.runs import opened
+from tests.tiny.text_runs import LONG, SHORT, Bench, call
 
 SIMILAR, EMBED, BERT, T5, QWEN = "sentence-similarity", *(f"feature-extraction{kind}" for kind in ("", "/bert", "/t5", "/qwen"))
 

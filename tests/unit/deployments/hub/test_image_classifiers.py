@@ -8,7 +8,8 @@ from transformers import BertConfig, BertModel, ViTModel, pipeline
 
 from cluster.errors import ModelError
 from cluster.tasks import Task
-from tests.tiny.vision_runs import blots, built, give, loaded, opened
+from tests.tiny.runs import give, opened
+from tests.tiny.vision_runs import blots, built, loaded
 
 CLASSIFY, EMBED = Task.IMAGE_CLASSIFICATION, Task.IMAGE_FEATURE_EXTRACTION
 

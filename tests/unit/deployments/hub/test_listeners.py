@@ -1,27 +1,22 @@
 import asyncio
 import json
-from collections.abc import Callable
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import transformers
 
 from benchmarks.samples import empty_file, recording, silence
-from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
 from cluster.messages import OptionValue
-from cluster.tasks import TASKS, Task
+from cluster.tasks import Task
 from deployments.hub.recordings import SHORTEST_S, joined, spoken, windows
 from deployments.model import Call, Model, Output
-from deployments.registry import LOADERS
-from deployments.speech import HEARING_RATE_HZ, as_pcm, as_wav, read_audio
+from deployments.speech import read_audio
+from tests.tiny.runs import Checkpoints, Folder, opened, refused, run, told
 from tests.tiny.speech import CHECKPOINTS, CLASSES, whisper
-
-Folder = Callable[[str], Path]
+from tests.tiny.speech_runs import excerpt
 
 RECOGNISERS = [name for name in CHECKPOINTS if name.startswith(Task.AUTOMATIC_SPEECH_RECOGNITION)]
 CLASSIFIERS = [name for name in CHECKPOINTS if name.startswith(Task.AUDIO_CLASSIFICATION)]
@@ -29,65 +24,13 @@ CLAP = str(Task.ZERO_SHOT_AUDIO_CLASSIFICATION)
 LABELS = ("dog", "rain", "a violin")
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    @cache
-    def built(name: str) -> Path:
-        folder = tmp_path_factory.mktemp("checkpoint")
-        CHECKPOINTS[name](folder)
-        return folder
-
-    return built
-
-
-def load(name: str, folder: Path) -> Model:
-    task = Task(name.partition("/")[0])
-    spec = TASKS[task]
-    card = ModelCard(
-        **{"id": "tiny/x", "family": spec.family, "loader": spec.runner, "tasks": (task,), "licence": "mit"},
-        **{"origin": "test", "memory_bytes": 1, "quality": 0.5, "description": ""},
-    )
-    return LOADERS[spec.runner](card, folder)
-
-
 def hear(model: Model, name: str, *paths: Path, **options: OptionValue) -> list[Output | ModelError]:
-    task = Task(name.partition("/")[0])
-    if name == CLAP:
-        options = {"labels": LABELS, **options}
-    return asyncio.run(model.run([Call(task, (path,), options) for path in paths]))
-
-
-def told(reply: Output | ModelError) -> Output:
-    assert isinstance(reply, Output), reply
-    return reply
-
-
-def refused(reply: Output | ModelError) -> str:
-    assert isinstance(reply, ModelError), reply
-    return reply.message
-
-
-def excerpt(folder: Path, start_s: float, end_s: float, name: str = "two_cities.wav") -> Path:
-    samples = read_audio(recording(name))[round(start_s * HEARING_RATE_HZ) : round(end_s * HEARING_RATE_HZ)]
-    path = folder / f"{start_s}-{end_s}.wav"
-    path.write_bytes(as_wav(as_pcm(samples), HEARING_RATE_HZ))
-    return path
-
-
-def changed(folder: Path, copy: Path, file: str, change: Callable[[dict[str, Any]], None]) -> Path:
-    """The checkpoint with one JSON file changed."""
-    copy.mkdir()
-    for path in folder.iterdir():
-        (copy / path.name).write_bytes(path.read_bytes())
-    settings = json.loads((copy / file).read_text(encoding="utf-8"))
-    change(settings)
-    (copy / file).write_text(json.dumps(settings), encoding="utf-8")
-    return copy
+    return run(model, name, *paths, **({"labels": LABELS} if name == CLAP else {}), **options)
 
 
 @pytest.mark.parametrize("name", RECOGNISERS)
 def test_speech_becomes_text_with_segments_in_order(checkpoint: Folder, name: str) -> None:
-    (reply,) = hear(load(name, checkpoint(name)), name, recording("beckett.wav"))
+    (reply,) = hear(opened(name, checkpoint(name)), name, recording("beckett.wav"))
     output = told(reply)
     segments = output.data["segments"]
     assert output.value == " ".join(segment["text"] for segment in segments)
@@ -96,7 +39,7 @@ def test_speech_becomes_text_with_segments_in_order(checkpoint: Folder, name: st
 
 @pytest.mark.parametrize("name", [*RECOGNISERS, *CLASSIFIERS, CLAP])
 def test_a_batch_of_two_hears_what_two_single_calls_hear(checkpoint: Folder, name: str, tmp_path: Path) -> None:
-    model = load(name, checkpoint(name))
+    model = opened(name, checkpoint(name))
     paths = excerpt(tmp_path, 1, 14), excerpt(tmp_path, 21, 24)
     together = [told(reply) for reply in hear(model, name, *paths)]
     alone = [told(hear(model, name, path)[0]) for path in paths]
@@ -108,32 +51,19 @@ def test_a_batch_of_two_hears_what_two_single_calls_hear(checkpoint: Folder, nam
 
 
 @pytest.mark.parametrize("name", [*RECOGNISERS, *CLASSIFIERS, CLAP])
-def test_a_checkpoint_whose_config_lies_about_its_task_is_refused_in_one_sentence(checkpoint: Folder, name: str, tmp_path: Path) -> None:
-    def lie(config: dict[str, Any]) -> None:
-        config.clear()
-        config.update({"model_type": "bert", "architectures": ["BertModel"]})
-
-    folder = changed(checkpoint(name), tmp_path / "lying", "config.json", lie)
-    with pytest.raises(ModelError, match=r"^tiny/x is a checkpoint of BertModel, which cannot do [a-z-]+$"):
-        load(name, folder)
+def test_a_checkpoint_whose_config_or_weights_lie_is_refused_in_one_sentence(checkpoints: Checkpoints, name: str) -> None:
+    checkpoints.assert_another_network_is_refused(name)
+    checkpoints.assert_damage_is_refused(name)
 
 
 def test_a_network_without_the_tasks_head_is_refused(checkpoint: Folder, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"^tiny/x was not made for audio-classification: its weights lack"):
-        load("audio-classification", checkpoint("automatic-speech-recognition/ctc"))
-
-
-@pytest.mark.parametrize("name", [*RECOGNISERS, *CLASSIFIERS, CLAP])
-def test_damaged_weights_are_refused_in_one_sentence(checkpoint: Folder, name: str, tmp_path: Path) -> None:
-    folder = changed(checkpoint(name), tmp_path / "damaged", "config.json", lambda _: None)
-    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
-    with pytest.raises(ModelError, match=r"^tiny/x could not be loaded: [^\n]+$"):
-        load(name, folder)
+        opened("audio-classification", checkpoint("automatic-speech-recognition/ctc"))
 
 
 @pytest.mark.parametrize("name", RECOGNISERS)
 def test_silence_and_what_is_no_audio_fail_alone_with_a_sentence(checkpoint: Folder, name: str, tmp_path: Path) -> None:
-    silent, empty, good = hear(load(name, checkpoint(name)), name, silence(tmp_path), empty_file(tmp_path), excerpt(tmp_path, 1, 5))
+    silent, empty, good = hear(opened(name, checkpoint(name)), name, silence(tmp_path), empty_file(tmp_path), excerpt(tmp_path, 1, 5))
     assert refused(silent) == "no speech was heard in the audio"
     assert refused(empty) == "empty.wav could not be read as audio"
     told(good)
@@ -141,7 +71,7 @@ def test_silence_and_what_is_no_audio_fail_alone_with_a_sentence(checkpoint: Fol
 
 @pytest.mark.parametrize("name", RECOGNISERS)
 def test_a_long_recording_is_heard_to_its_end(checkpoint: Folder, name: str) -> None:
-    output = told(hear(load(name, checkpoint(name)), name, recording("two_cities.wav"))[0])
+    output = told(hear(opened(name, checkpoint(name)), name, recording("two_cities.wav"))[0])
     segments = output.data["segments"]
     assert len(segments) > 1
     assert segments[-1]["end_s"] > 41
@@ -152,7 +82,7 @@ def test_a_long_recording_is_heard_to_its_end(checkpoint: Folder, name: str) -> 
 @pytest.mark.parametrize("code", ["de", "zh"])
 def test_whisper_writes_what_transformers_own_pipeline_writes(checkpoint: Folder, code: str) -> None:
     name = "automatic-speech-recognition"
-    output = told(hear(load(name, checkpoint(name)), name, recording("beckett.wav"), language=code)[0])
+    output = told(hear(opened(name, checkpoint(name)), name, recording("beckett.wav"), language=code)[0])
     (stretch,) = spoken(read_audio(recording("beckett.wav")), 29)
     own = transformers.pipeline(name, model=str(checkpoint(name)))
     rules = {"task": "transcribe", "language": code, "num_beams": 1, "max_new_tokens": 16}
@@ -166,49 +96,47 @@ def test_whisper_finds_the_language_by_itself(checkpoint: Folder) -> None:
     (stretch,) = spoken(read_audio(recording("beckett.wav")), 29)
     heard = transformers.AutoFeatureExtractor.from_pretrained(folder)(stretch.samples, sampling_rate=16_000, return_tensors="pt")
     token = net.detect_language(heard.input_features)[0].item()
-    output = told(hear(load("automatic-speech-recognition", folder), "automatic-speech-recognition", recording("beckett.wav"))[0])
+    output = told(hear(opened("automatic-speech-recognition", folder), "automatic-speech-recognition", recording("beckett.wav"))[0])
     assert net.generation_config.lang_to_id[f"<|{output.data['language']}|>"] == token
 
 
 def test_whisper_refuses_a_language_that_it_does_not_hear(checkpoint: Folder) -> None:
     name = "automatic-speech-recognition"
-    model = load(name, checkpoint(name))
+    model = opened(name, checkpoint(name))
     assert refused(hear(model, name, recording("beckett.wav"), language="fr")[0]) == "this speech model does not hear the language fr"
 
 
 def test_an_english_whisper_takes_english_and_refuses_other_languages(tmp_path: Path) -> None:
     name = "automatic-speech-recognition"
     whisper(tmp_path, multilingual=False)
-    model = load(name, tmp_path)
+    model = opened(name, tmp_path)
     english, unasked = (told(hear(model, name, recording("beckett.wav"), **options)[0]) for options in ({"language": "en"}, {}))
     assert english == unasked
     assert english.data["language"] == "en"
     assert refused(hear(model, name, recording("beckett.wav"), language="de")[0]) == "this speech model hears English only, not de"
 
 
-def test_an_old_whisper_without_its_tables_of_languages_and_tasks_takes_them_from_the_vocabulary(
-    checkpoint: Folder, tmp_path: Path
-) -> None:
+def test_an_old_whisper_without_its_tables_of_languages_and_tasks_takes_them_from_the_vocabulary(checkpoint: Folder, copy: Folder) -> None:
     name = "automatic-speech-recognition"
-
-    def age(rules: dict[str, Any]) -> None:
-        for new in ("lang_to_id", "task_to_id", "no_timestamps_token_id"):
-            del rules[new]
-
-    old = load(name, changed(checkpoint(name), tmp_path / "old", "generation_config.json", age))
-    path, new = recording("beckett.wav"), load(name, checkpoint(name))
+    folder = copy(name)
+    rules = json.loads((folder / "generation_config.json").read_text())
+    for new in ("lang_to_id", "task_to_id", "no_timestamps_token_id"):
+        del rules[new]
+    (folder / "generation_config.json").write_text(json.dumps(rules))
+    old = opened(name, folder)
+    path, new = recording("beckett.wav"), opened(name, checkpoint(name))
     assert told(hear(old, name, path, language="zh")[0]) == told(hear(new, name, path, language="zh")[0])
 
 
-def test_a_whisper_tuned_to_one_language_hears_that_one(checkpoint: Folder, tmp_path: Path) -> None:
+def test_a_whisper_tuned_to_one_language_hears_that_one(checkpoints: Checkpoints) -> None:
     name = "automatic-speech-recognition"
-    tuned = changed(checkpoint(name), tmp_path / "tuned", "generation_config.json", lambda rules: rules.update(language="chinese"))
-    assert told(hear(load(name, tuned), name, recording("beckett.wav"))[0]).data["language"] == "zh"
+    tuned = checkpoints.changed(name, "generation_config.json", language="chinese")
+    assert told(hear(opened(name, tuned), name, recording("beckett.wav"))[0]).data["language"] == "zh"
 
 
 @pytest.mark.parametrize("name", ["automatic-speech-recognition/ctc", "automatic-speech-recognition/ctc-large"])
 def test_ctc_writes_what_transformers_own_pipeline_writes_in_small_letters(checkpoint: Folder, name: str, tmp_path: Path) -> None:
-    output = told(hear(load(name, checkpoint(name)), name, recording("beckett.wav"))[0])
+    output = told(hear(opened(name, checkpoint(name)), name, recording("beckett.wav"))[0])
     (stretch,) = spoken(read_audio(recording("beckett.wav")), 20)
     own = transformers.pipeline("automatic-speech-recognition", model=str(checkpoint(name)))(stretch.samples)["text"]
     assert output.value == " ".join(own.split()).capitalize()
@@ -218,7 +146,7 @@ def test_ctc_writes_what_transformers_own_pipeline_writes_in_small_letters(check
 def test_a_recording_is_classified_as_by_transformers_own_pipeline(checkpoint: Folder, tmp_path: Path) -> None:
     path = excerpt(tmp_path, 1, 2.2)
     for name in CLASSIFIERS:
-        output = told(hear(load(name, checkpoint(name)), name, path)[0])
+        output = told(hear(opened(name, checkpoint(name)), name, path)[0])
         own = transformers.pipeline("audio-classification", model=str(checkpoint(name)))(read_audio(path))
         assert [(one["label"], one["score"]) for one in output.data["labels"]] == [
             (one["label"], pytest.approx(one["score"], abs=2e-4)) for one in own[:5]
@@ -229,39 +157,38 @@ def test_a_recording_is_classified_as_by_transformers_own_pipeline(checkpoint: F
 def test_a_long_recording_is_classified_by_the_mean_of_its_windows(checkpoint: Folder, tmp_path: Path) -> None:
     name = "audio-classification"  # its window is 1.28 s
     path = excerpt(tmp_path, 1, 1 + 1.28 + 0.64)
-    output = told(hear(load(name, checkpoint(name)), name, path)[0])
+    output = told(hear(opened(name, checkpoint(name)), name, path)[0])
     own, samples = transformers.pipeline(name, model=str(checkpoint(name)), top_k=None), read_audio(path)
     first, second = ({one["label"]: one["score"] for one in own(part)} for part in (samples[:20_480], samples[20_480:]))
     for label in output.data["labels"]:
         assert label["score"] == pytest.approx((2 * first[label["label"]] + second[label["label"]]) / 3, abs=2e-4)
 
 
-def test_a_network_of_several_labels_at_once_scores_each_by_itself(checkpoint: Folder, tmp_path: Path) -> None:
+def test_a_network_of_several_labels_at_once_scores_each_by_itself(checkpoints: Checkpoints, tmp_path: Path) -> None:
     name = "audio-classification"
-    change = {"problem_type": "multi_label_classification"}
-    folder = changed(checkpoint(name), tmp_path / "several", "config.json", lambda config: config.update(change))
+    folder = checkpoints.changed(name, "config.json", problem_type="multi_label_classification")
     path = excerpt(tmp_path, 1, 2.2)
-    output = told(hear(load(name, folder), name, path)[0])
-    own = transformers.pipeline(name, model=str(checkpoint(name)))(read_audio(path), function_to_apply="sigmoid")
+    output = told(hear(opened(name, folder), name, path)[0])
+    own = transformers.pipeline(name, model=str(checkpoints.place(name)))(read_audio(path), function_to_apply="sigmoid")
     assert [label["score"] for label in output.data["labels"]] == [pytest.approx(one["score"], abs=2e-4) for one in own[:5]]
 
 
 @pytest.mark.parametrize("name", [*CLASSIFIERS, CLAP])
 def test_a_click_and_a_silence_have_a_sound_too(checkpoint: Folder, name: str, tmp_path: Path) -> None:
-    for reply in hear(load(name, checkpoint(name)), name, excerpt(tmp_path, 3, 3.01), silence(tmp_path)):
+    for reply in hear(opened(name, checkpoint(name)), name, excerpt(tmp_path, 3, 3.01), silence(tmp_path)):
         known = LABELS if name == CLAP else CLASSES
         assert {label["label"] for label in told(reply).data["labels"]} <= set(known)
 
 
 def test_clap_sorts_as_transformers_own_pipeline_sorts(checkpoint: Folder, tmp_path: Path) -> None:
     path = excerpt(tmp_path, 1, 9)
-    output = told(hear(load(CLAP, checkpoint(CLAP)), CLAP, path)[0])
+    output = told(hear(opened(CLAP, checkpoint(CLAP)), CLAP, path)[0])
     own = transformers.pipeline(CLAP, model=str(checkpoint(CLAP)))(read_audio(path, 48_000), candidate_labels=list(LABELS))
     assert output.data["labels"] == [{"label": one["label"], "score": pytest.approx(one["score"], abs=2e-4)} for one in own]
 
 
 def test_clap_hears_the_whole_of_a_long_recording_the_same_way_every_time(checkpoint: Folder, tmp_path: Path) -> None:
-    model = load(CLAP, checkpoint(CLAP))
+    model = opened(CLAP, checkpoint(CLAP))
     path, beginning = excerpt(tmp_path, 0, 25), excerpt(tmp_path, 0, 10)
     first, second, short = (told(hear(model, CLAP, one)[0]) for one in (path, path, beginning))
     assert first == second
@@ -271,7 +198,7 @@ def test_clap_hears_the_whole_of_a_long_recording_the_same_way_every_time(checkp
 def test_clap_takes_each_calls_own_labels_and_wants_two(checkpoint: Folder, tmp_path: Path) -> None:
     task, path = Task.ZERO_SHOT_AUDIO_CLASSIFICATION, excerpt(tmp_path, 1, 4)
     groups: tuple[tuple[str, ...], ...] = (("dog", "cat"), ("rain", "cat", "a violin"), ("dog",))
-    replies = asyncio.run(load(CLAP, checkpoint(CLAP)).run([Call(task, (path,), {"labels": group}) for group in groups]))
+    replies = asyncio.run(opened(CLAP, checkpoint(CLAP)).run([Call(task, (path,), {"labels": group}) for group in groups]))
     assert [{label["label"] for label in told(reply).data["labels"]} for reply in replies[:2]] == [set(group) for group in groups[:2]]
     assert sum(label["score"] for label in told(replies[1]).data["labels"]) == pytest.approx(1, abs=1e-3)
     assert "needs 2 to 100 different labels, and 1 were given" in refused(replies[2])

@@ -3,8 +3,6 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from functools import cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,13 @@ import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 
-from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
 from cluster.tasks import TASKS, Family, Media, Option, Task
 from deployments.hub.diffusion import DISTILLED_STEPS, STEPS, seed
 from deployments.hub.painters import as_picture, fitted
-from deployments.model import Call, MediaOutput, Output
-from deployments.registry import LOADERS
-from tests.tiny.image_generation import CHECKPOINTS, rewrite_json, unet
-
-Folder = Callable[[str], Path]
+from deployments.model import Call, Output
+from tests.tiny.image_generation import rewrite_json, unet
+from tests.tiny.runs import Folder, opened, pixels, refused
 
 # One task a runner: the eight ControlNet tasks differ in the weights alone.
 IMAGE_TASKS = list({spec.runner: task for task, spec in reversed(TASKS.items()) if spec.family is Family.IMAGE_GENERATION}.values())
@@ -41,28 +36,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    @cache
-    def built(name: str) -> Path:
-        folder = tmp_path_factory.mktemp("checkpoint")
-        CHECKPOINTS[name](folder)
-        return folder
-
-    return built
-
-
-@pytest.fixture
-def copy(checkpoint: Folder, tmp_path: Path) -> Folder:
-    """A checkpoint that a test may spoil."""
-
-    def copied(name: str) -> Path:
-        shutil.copytree(checkpoint(name), tmp_path / "copy")
-        return tmp_path / "copy"
-
-    return copied
-
-
-@pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A lying one of 90 × 60 pixels and a standing one of 40 × 80."""
     folder = tmp_path_factory.mktemp("pictures")
@@ -72,23 +45,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "lying.png", folder / "standing.jpg"
 
 
-def load(task: Task, folder: Path, model_id: str = "tiny/x") -> Any:
-    spec = TASKS[task]
-    card = ModelCard(
-        **{"id": model_id, "family": spec.family, "loader": spec.runner, "tasks": (task,), "licence": "mit"},
-        **{"origin": "test", "memory_bytes": 1, "quality": 0.5, "description": ""},
-    )
-    return LOADERS[spec.runner](card, folder)
-
-
 def call_of(task: Task, text: str, path: Path) -> Call:
     inputs = tuple(text if media is Media.TEXT else path for media in TASKS[task].inputs)
     return Call(task, inputs, {Option.PROMPT: text} if Option.PROMPT in TASKS[task].options else {})
-
-
-def pixels(output: Output) -> np.ndarray:
-    assert isinstance(output.value, MediaOutput) and output.value.media_type == "image/png"
-    return np.asarray(Image.open(BytesIO(output.value.content)))
 
 
 def own(kind: Any, folder: Path, **parts: Any) -> Any:
@@ -110,7 +69,7 @@ def rewrite_weights(path: Path, change: Callable[[dict[str, torch.Tensor]], Mapp
 def test_every_task_gives_a_picture_and_a_batch_gives_what_single_runs_give(
     task: Task, checkpoint: Folder, pictures: tuple[Path, Path]
 ) -> None:
-    model = load(task, checkpoint(task))
+    model = opened(task, checkpoint(task))
     calls = [call_of(task, "a red fox", pictures[0]), call_of(task, "a blue sea", pictures[1])]
     both, single = model.compute(calls), model.compute(calls[1:])
     assert (pixels(both[1]) == pixels(single[0])).all()
@@ -124,15 +83,15 @@ def test_every_task_gives_a_picture_and_a_batch_gives_what_single_runs_give(
 def test_sdxl_draws_what_diffusers_draws(checkpoint: Folder, pictures: tuple[Path, Path]) -> None:
     folder, call = checkpoint("text-to-image/sdxl"), Call(Task.TEXT_TO_IMAGE, ("a red fox",))
     pipeline = own(diffusers.StableDiffusionXLPipeline, folder, add_watermarker=False)
-    (output,) = load(Task.TEXT_TO_IMAGE, folder).compute([call])
+    (output,) = opened(Task.TEXT_TO_IMAGE, folder).compute([call])
     assert (pixels(output) == drawn_by(pipeline, call, prompt="a red fox", num_inference_steps=STEPS)).all()
     call = call_of(Task.IMAGE_TO_IMAGE, "a red fox", pictures[0])
-    (output,) = load(Task.IMAGE_TO_IMAGE, folder).compute([call])
+    (output,) = opened(Task.IMAGE_TO_IMAGE, folder).compute([call])
     assert pixels(output).shape == (16, 32, 3)
 
 
 def test_another_text_or_picture_gives_another_result(checkpoint: Folder, pictures: tuple[Path, Path]) -> None:
-    model = load(Task.IMAGE_TO_IMAGE, checkpoint("image-to-image"))
+    model = opened(Task.IMAGE_TO_IMAGE, checkpoint("image-to-image"))
     calls = [call_of(Task.IMAGE_TO_IMAGE, text, picture) for text in ("a red fox", "a blue sea") for picture in pictures]
     assert len({output.value.content for output in model.compute(calls)}) == 4
 
@@ -140,14 +99,14 @@ def test_another_text_or_picture_gives_another_result(checkpoint: Folder, pictur
 def test_stable_diffusion_draws_what_diffusers_draws(checkpoint: Folder) -> None:
     folder, call = checkpoint("text-to-image"), Call(Task.TEXT_TO_IMAGE, ("a red fox",))
     pipeline = own(diffusers.StableDiffusionPipeline, folder)
-    (output,) = load(Task.TEXT_TO_IMAGE, folder).compute([call])
+    (output,) = opened(Task.TEXT_TO_IMAGE, folder).compute([call])
     assert (pixels(output) == drawn_by(pipeline, call, prompt="a red fox", num_inference_steps=STEPS)).all()
 
 
 def test_an_edit_draws_what_diffusers_draws(checkpoint: Folder, pictures: tuple[Path, Path]) -> None:
     folder, call = checkpoint("image-editing"), Call(Task.IMAGE_EDITING, ("make it red", pictures[0]))
     pipeline = own(diffusers.StableDiffusionInstructPix2PixPipeline, folder)
-    (output,) = load(Task.IMAGE_EDITING, folder).compute([call])
+    (output,) = opened(Task.IMAGE_EDITING, folder).compute([call])
     given = fitted(Image.open(pictures[0]), 32)
     assert (pixels(output) == drawn_by(pipeline, call, prompt="make it red", image=given, num_inference_steps=STEPS)).all()
 
@@ -156,7 +115,7 @@ def test_a_controlnet_draws_what_diffusers_draws_and_its_control_image_counts(ch
     folder, call = checkpoint("canny-text-to-image"), Call(Task.CANNY_TEXT_TO_IMAGE, (pictures[0], "a red fox"))
     network = diffusers.ControlNetModel.from_pretrained(folder)
     pipeline = own(diffusers.StableDiffusionControlNetPipeline, folder / "base", controlnet=network)
-    (output,) = load(Task.CANNY_TEXT_TO_IMAGE, folder).compute([call])
+    (output,) = opened(Task.CANNY_TEXT_TO_IMAGE, folder).compute([call])
     control = fitted(Image.open(pictures[0]), 32)
     same = {"prompt": "a red fox", "num_inference_steps": STEPS}
     assert (pixels(output) == drawn_by(pipeline, call, image=control, **same)).all()
@@ -165,7 +124,7 @@ def test_a_controlnet_draws_what_diffusers_draws_and_its_control_image_counts(ch
 
 def test_a_ddpm_checkpoint_is_drawn_with_ddim(checkpoint: Folder, pictures: tuple[Path, Path]) -> None:
     folder, call = checkpoint("unconditional-image-generation"), Call(Task.UNCONDITIONAL_IMAGE_GENERATION, ())
-    (output,) = load(Task.UNCONDITIONAL_IMAGE_GENERATION, folder).compute([call])
+    (output,) = opened(Task.UNCONDITIONAL_IMAGE_GENERATION, folder).compute([call])
     pipeline = own(diffusers.DDIMPipeline, folder)
     assert (pixels(output) == drawn_by(pipeline, call)).all()
 
@@ -182,18 +141,18 @@ def test_a_ddpm_checkpoint_is_drawn_with_ddim(checkpoint: Folder, pictures: tupl
 )
 def test_a_pipeline_of_another_task_is_refused(task: Task, given: str, checkpoint: Folder) -> None:
     with pytest.raises(ModelError, match=rf"^tiny/x is a checkpoint for \w+Pipeline, which cannot do {task}$"):
-        load(task, checkpoint(given))
+        opened(task, checkpoint(given))
 
 
 def test_a_pipeline_that_claims_another_task_is_refused_by_what_its_unet_reads(copy: Folder) -> None:
     folder = copy("image-editing")
     rewrite_json(folder / "model_index.json", _class_name="StableDiffusionPipeline")
     with pytest.raises(ModelError, match="was not made for text-to-image: its U-Net reads 8 channels, not 4$"):
-        load(Task.TEXT_TO_IMAGE, folder)
+        opened(Task.TEXT_TO_IMAGE, folder)
 
 
 def test_an_instruction_pipeline_redraws_too(checkpoint: Folder, pictures: tuple[Path, Path]) -> None:
-    model = load(Task.IMAGE_TO_IMAGE, checkpoint("image-editing"))
+    model = opened(Task.IMAGE_TO_IMAGE, checkpoint("image-editing"))
     (output,) = model.compute([call_of(Task.IMAGE_TO_IMAGE, "make it red", pictures[1])])
     assert output.data == {"width_px": 16, "height_px": 32}
 
@@ -217,14 +176,14 @@ def test_a_folder_without_a_pipeline_that_is_known_is_refused(index: str | None,
     if index is not None:
         (tmp_path / "model_index.json").write_text(index)
     with pytest.raises(ModelError, match=f"^{says}"):
-        load(Task.TEXT_TO_IMAGE, tmp_path)
+        opened(Task.TEXT_TO_IMAGE, tmp_path)
 
 
 def test_a_part_of_a_class_that_nobody_has_is_named(copy: Folder) -> None:
     folder = copy("text-to-image")
     rewrite_json(folder / "model_index.json", unet=["diffusers", "FutureUNet"])
     with pytest.raises(ModelError, match="^tiny/x could not be loaded: .*FutureUNet"):
-        load(Task.TEXT_TO_IMAGE, folder)
+        opened(Task.TEXT_TO_IMAGE, folder)
 
 
 def test_weights_that_are_damaged_incomplete_or_pickled_are_refused(copy: Folder) -> None:
@@ -233,14 +192,14 @@ def test_weights_that_are_damaged_incomplete_or_pickled_are_refused(copy: Folder
     whole = weights.read_bytes()
     rewrite_weights(weights, lambda tensors: {name: tensor for name, tensor in tensors.items() if name != "conv_in.bias"})
     with pytest.raises(ModelError, match="^tiny/x was not made for text-to-image: its weights lack conv_in.bias and 0 more$"):
-        load(Task.TEXT_TO_IMAGE, folder)
+        opened(Task.TEXT_TO_IMAGE, folder)
     weights.write_bytes(whole[:1000])
     with pytest.raises(ModelError, match="^tiny/x could not be loaded: "):
-        load(Task.TEXT_TO_IMAGE, folder)
+        opened(Task.TEXT_TO_IMAGE, folder)
     torch.save({}, weights.with_suffix(".bin"))
     weights.unlink()
     with pytest.raises(ModelError, match=r"^tiny/x could not be loaded: .*safetensors"):
-        load(Task.TEXT_TO_IMAGE, folder)
+        opened(Task.TEXT_TO_IMAGE, folder)
 
 
 def test_half_precision_files_are_taken_where_there_are_no_others(checkpoint: Folder, tmp_path: Path) -> None:
@@ -248,8 +207,8 @@ def test_half_precision_files_are_taken_where_there_are_no_others(checkpoint: Fo
     half = diffusers.StableDiffusionPipeline.from_pretrained(checkpoint("text-to-image"), dtype=torch.float16)
     half.save_pretrained(tmp_path, variant="fp16")
     assert not (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").exists()
-    (exact,) = load(Task.TEXT_TO_IMAGE, checkpoint("text-to-image")).compute([call])
-    (rounded,) = load(Task.TEXT_TO_IMAGE, tmp_path).compute([call])
+    (exact,) = opened(Task.TEXT_TO_IMAGE, checkpoint("text-to-image")).compute([call])
+    (rounded,) = opened(Task.TEXT_TO_IMAGE, tmp_path).compute([call])
     assert np.abs(pixels(exact).astype(float) - pixels(rounded)).mean() < 3
 
 
@@ -258,12 +217,12 @@ def test_a_picture_that_the_safety_checker_holds_back_is_an_error_and_the_model_
     rewrite_json(folder / "model_index.json", feature_extractor=["transformers", "CLIPFeatureExtractor"])  # its name until 2023
     weights = folder / "safety_checker" / "model.safetensors"
     rewrite_weights(weights, lambda tensors: {**tensors, "concept_embeds_weights": torch.full((17,), -2.0)})
-    model = load(Task.TEXT_TO_IMAGE, folder)
+    model = opened(Task.TEXT_TO_IMAGE, folder)
     for _ in range(2):
         (reply,) = asyncio.run(model.run([call]))
-        assert isinstance(reply, ModelError) and "safety checker held the picture back" in reply.message
+        assert "safety checker held the picture back" in refused(reply)
     shutil.rmtree(folder / "safety_checker")
-    (output,) = load(Task.TEXT_TO_IMAGE, folder).compute([call])
+    (output,) = opened(Task.TEXT_TO_IMAGE, folder).compute([call])
     assert pixels(output).std() > 0
 
 
@@ -274,7 +233,7 @@ def test_a_distilled_model_draws_in_few_steps_and_without_guidance(copy: Folder,
     folder = copy("text-to-image")
     rewrite_json(folder / "model_index.json", scheduler=["diffusers", "EulerDiscreteScheduler"])
     rewrite_json(folder / "scheduler" / "scheduler_config.json", _class_name="EulerDiscreteScheduler", timestep_spacing=spacing)
-    model = load(Task.TEXT_TO_IMAGE, folder, model_id)
+    model = opened(Task.TEXT_TO_IMAGE, folder, model_id)
     model.compute([Call(Task.TEXT_TO_IMAGE, ("a red fox",))])
     assert len(model.pipeline.scheduler.timesteps) == steps
     assert model.pipeline.do_classifier_free_guidance == (steps > DISTILLED_STEPS)
@@ -282,7 +241,7 @@ def test_a_distilled_model_draws_in_few_steps_and_without_guidance(copy: Folder,
 
 def test_flux_is_drawn_without_arguments_of_stable_diffusion(tmp_path: Path) -> None:
     flux(tmp_path)
-    model = load(Task.TEXT_TO_IMAGE, tmp_path, "tiny/flux-schnell")
+    model = opened(Task.TEXT_TO_IMAGE, tmp_path, "tiny/flux-schnell")
     (output,) = model.compute([Call(Task.TEXT_TO_IMAGE, ("a red fox",))])
     assert output.data == {"width_px": 256, "height_px": 256}  # Flux takes 128 latents a side, here of 2 × 2 pixels
     assert len(model.pipeline.scheduler.timesteps) == DISTILLED_STEPS
@@ -290,9 +249,9 @@ def test_flux_is_drawn_without_arguments_of_stable_diffusion(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("task", [Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE, Task.CANNY_TEXT_TO_IMAGE])
 def test_an_empty_description_is_an_error_and_a_very_long_one_is_cut(task: Task, checkpoint: Folder, pictures: tuple[Path, Path]) -> None:
-    model = load(task, checkpoint(task))
+    model = opened(task, checkpoint(task))
     empty, long = asyncio.run(model.run([call_of(task, " \n", pictures[0]), call_of(task, "a red fox 狐狸 🦊 " * 300, pictures[0])]))
-    assert isinstance(empty, ModelError) and empty.message == "the description of the picture is empty"
+    assert refused(empty) == "the description of the picture is empty"
     assert isinstance(long, Output)
 
 
@@ -300,15 +259,15 @@ def test_a_file_that_is_no_picture_is_an_error_and_the_model_goes_on(
     checkpoint: Folder, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "notes.png").write_text("no picture")
-    model = load(Task.IMAGE_EDITING, checkpoint("image-editing"))
+    model = opened(Task.IMAGE_EDITING, checkpoint("image-editing"))
     paths = (tmp_path / "notes.png", pictures[1])
     broken, good = asyncio.run(model.run([Call(Task.IMAGE_EDITING, ("make it red", path)) for path in paths]))
-    assert isinstance(broken, ModelError) and broken.message == "notes.png is not a picture that can be read"
+    assert refused(broken) == "notes.png is not a picture that can be read"
     assert isinstance(good, Output)
 
 
 def test_a_cancelled_call_stops_at_its_next_step_and_leaves_the_model_usable(checkpoint: Folder) -> None:
-    model = load(Task.TEXT_TO_IMAGE, checkpoint("text-to-image"))
+    model = opened(Task.TEXT_TO_IMAGE, checkpoint("text-to-image"))
     first_step, go_on, steps = threading.Event(), threading.Event(), []
 
     def watch(*_: Any) -> None:
@@ -341,18 +300,18 @@ def test_a_controlnet_without_its_base_or_with_another_is_refused(copy: Folder) 
     torch.manual_seed(0)
     diffusers.ControlNetModel.from_unet(unet(4, cross_attention_dim=24)).save_pretrained(folder)
     with pytest.raises(ModelError, match="steers a model with text vectors of 24 numbers, and the one in base/ has 16$"):
-        load(Task.CANNY_TEXT_TO_IMAGE, folder)
+        opened(Task.CANNY_TEXT_TO_IMAGE, folder)
     rewrite_json(folder / "config.json", _class_name="UNet2DConditionModel")
     with pytest.raises(
         ModelError, match="is a UNet2DConditionModel beside a StableDiffusionPipeline, which cannot do canny-text-to-image$"
     ):
-        load(Task.CANNY_TEXT_TO_IMAGE, folder)
+        opened(Task.CANNY_TEXT_TO_IMAGE, folder)
     (folder / "config.json").unlink()
     with pytest.raises(ModelError, match="has no config.json that names a ControlNet$"):
-        load(Task.CANNY_TEXT_TO_IMAGE, folder)
+        opened(Task.CANNY_TEXT_TO_IMAGE, folder)
     shutil.rmtree(folder / "base")
     with pytest.raises(ModelError, match="lacks the folder base/ with the pipeline that the ControlNet steers$"):
-        load(Task.CANNY_TEXT_TO_IMAGE, folder)
+        opened(Task.CANNY_TEXT_TO_IMAGE, folder)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from cluster.tasks import Task
 from deployments.hub.poses import COCO_JOINTS, Pose, drawn, person_detector
 from deployments.vision import open_picture
 from tests.tiny import vision
-from tests.tiny.vision_runs import blots, built, give, loaded, opened, pixels
+from tests.tiny.runs import give, opened, pixels
+from tests.tiny.vision_runs import blots, built, loaded
 
 JOINTS, CONTROL = Task.KEYPOINT_DETECTION, Task.OPENPOSE_CONTROL
 RED, GREEN_LIMB = [255, 0, 0], [0, 153, 0]

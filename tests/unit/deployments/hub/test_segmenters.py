@@ -11,7 +11,8 @@ from transformers import SamImageProcessorPil, SamModel, SegformerForSemanticSeg
 from cluster.errors import ModelError
 from cluster.tasks import Task
 from deployments.hub.segmenters import MAP_PIXELS, Mask, Region, _distinct, painted, palette
-from tests.tiny.vision_runs import blots, built, give, loaded, opened, pixels
+from tests.tiny.runs import give, opened, pixels
+from tests.tiny.vision_runs import blots, built, loaded
 
 SEGMENT, CONTROL, OUTLINE = Task.IMAGE_SEGMENTATION, Task.SEG_CONTROL, Task.MASK_GENERATION
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

@@ -9,7 +9,8 @@ from PIL import Image
 from cluster.errors import ModelError
 from cluster.tasks import Task
 from deployments.hub.soft_edges import HED, WEIGHTS, scribbled
-from tests.tiny.vision_runs import blots, built, give, loaded, opened, pixels
+from tests.tiny.runs import give, opened, pixels
+from tests.tiny.vision_runs import blots, built, loaded
 
 HED_TASK, SCRIBBLE = Task.HED_CONTROL, Task.SCRIBBLE_CONTROL
 

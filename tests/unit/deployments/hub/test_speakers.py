@@ -1,10 +1,7 @@
-import asyncio
 import io
 import wave
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from shutil import copytree, rmtree
+from shutil import rmtree
 
 import numpy as np
 import numpy.typing as npt
@@ -12,50 +9,22 @@ import pytest
 import torch
 import transformers
 
-from benchmarks.samples import empty_file, recording, silence
-from cluster.catalogue import ModelCard
+from benchmarks.samples import empty_file, silence
 from cluster.errors import ModelError
-from cluster.tasks import TASKS, Task
 from deployments.hub.recordings import spoken
 from deployments.hub.speakers import LONGEST_SENTENCE, sentences
 from deployments.hub.voices import SEED, SPEAKER, numbers_spelled
-from deployments.model import Call, MediaOutput, Model, Output
-from deployments.registry import LOADERS
-from deployments.speech import HEARING_RATE_HZ, PAUSE_S, as_pcm, as_wav, read_audio
-from tests.tiny.speech import CHECKPOINTS, vits
+from deployments.model import MediaOutput, Output
+from deployments.speech import HEARING_RATE_HZ, PAUSE_S, read_audio
+from tests.tiny.runs import Checkpoints, Folder, opened, refused, run
+from tests.tiny.speech import vits
+from tests.tiny.speech_runs import excerpt
 
-Folder = Callable[[str], Path]
 Samples = npt.NDArray[np.float64]
 
 VITS, SPEECHT5 = "text-to-speech", "text-to-speech/speecht5"
 MUSICGEN, CONVERTER = "text-to-audio", "audio-to-audio"
 GREETING = "Hello there, my dear friend."
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    @cache
-    def built(name: str) -> Path:
-        folder = tmp_path_factory.mktemp("checkpoint")
-        CHECKPOINTS[name](folder)
-        return folder
-
-    return built
-
-
-def load(name: str, folder: Path) -> Model:
-    task = Task(name.partition("/")[0])
-    spec = TASKS[task]
-    card = ModelCard(
-        **{"id": "tiny/x", "family": spec.family, "loader": spec.runner, "tasks": (task,), "licence": "mit"},
-        **{"origin": "test", "memory_bytes": 1, "quality": 0.5, "description": ""},
-    )
-    return LOADERS[spec.runner](card, folder)
-
-
-def run(model: Model, name: str, *inputs: str | Path) -> list[Output | ModelError]:
-    task = Task(name.partition("/")[0])
-    return asyncio.run(model.run([Call(task, (one,)) for one in inputs]))
 
 
 def heard(reply: Output | ModelError) -> Samples:
@@ -70,21 +39,9 @@ def heard(reply: Output | ModelError) -> Samples:
     return samples
 
 
-def refused(reply: Output | ModelError) -> str:
-    assert isinstance(reply, ModelError), reply
-    return reply.message
-
-
-def excerpt(folder: Path, start_s: float, end_s: float) -> Path:
-    samples = read_audio(recording("two_cities.wav"))[round(start_s * HEARING_RATE_HZ) : round(end_s * HEARING_RATE_HZ)]
-    path = folder / f"{start_s}-{end_s}.wav"
-    path.write_bytes(as_wav(as_pcm(samples), HEARING_RATE_HZ))
-    return path
-
-
 @pytest.mark.parametrize("name", [VITS, SPEECHT5, MUSICGEN, CONVERTER])
 def test_a_batch_of_two_sounds_as_two_single_calls_sound(checkpoint: Folder, name: str, tmp_path: Path) -> None:
-    model = load(name, checkpoint(name))
+    model = opened(name, checkpoint(name))
     inputs = (excerpt(tmp_path, 1, 2.5), excerpt(tmp_path, 21, 22)) if name == CONVERTER else (GREETING, "It rains in the hills.")
     first, second = run(model, name, *inputs)
     assert heard(first).std() > 0
@@ -93,33 +50,23 @@ def test_a_batch_of_two_sounds_as_two_single_calls_sound(checkpoint: Folder, nam
 
 
 @pytest.mark.parametrize("name", [VITS, SPEECHT5, MUSICGEN, CONVERTER])
-def test_a_checkpoint_whose_config_lies_about_its_task_is_refused_in_one_sentence(checkpoint: Folder, name: str, tmp_path: Path) -> None:
-    folder = copytree(checkpoint(name), tmp_path / "lying")
-    (folder / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
-    with pytest.raises(ModelError, match=r"^tiny/x is a checkpoint of BertModel, which cannot do [a-z-]+$"):
-        load(name, folder)
-
-
-@pytest.mark.parametrize("name", [VITS, SPEECHT5, MUSICGEN, CONVERTER])
-def test_damaged_weights_are_refused_in_one_sentence(checkpoint: Folder, name: str, tmp_path: Path) -> None:
-    folder = copytree(checkpoint(name), tmp_path / "damaged")
-    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
-    with pytest.raises(ModelError, match=r"^tiny/x could not be loaded: [^\n]+$"):
-        load(name, folder)
+def test_a_checkpoint_whose_config_or_weights_lie_is_refused_in_one_sentence(checkpoints: Checkpoints, name: str) -> None:
+    checkpoints.assert_another_network_is_refused(name)
+    checkpoints.assert_damage_is_refused(name)
 
 
 @pytest.mark.parametrize(("name", "other"), [(SPEECHT5, CONVERTER), (CONVERTER, SPEECHT5)])
 def test_a_speecht5_for_another_task_is_refused(checkpoint: Folder, name: str, other: str) -> None:
     with pytest.raises(ModelError, match=r"^tiny/x was not made for [a-z-]+: its weights lack speecht5.encoder.prenet"):
-        load(name, checkpoint(other))
+        opened(name, checkpoint(other))
 
 
 @pytest.mark.parametrize("name", [SPEECHT5, CONVERTER])
-def test_a_speecht5_without_its_vocoder_is_refused(checkpoint: Folder, name: str, tmp_path: Path) -> None:
-    folder = copytree(checkpoint(name), tmp_path / "mute")
+def test_a_speecht5_without_its_vocoder_is_refused(copy: Folder, name: str) -> None:
+    folder = copy(name)
     rmtree(folder / "base")
     with pytest.raises(ModelError, match=r"^tiny/x makes spectrograms, and the vocoder for them is not in its folder base$"):
-        load(name, folder)
+        opened(name, folder)
 
 
 def test_vits_says_what_the_network_says_for_the_same_noise(checkpoint: Folder) -> None:
@@ -128,12 +75,12 @@ def test_vits_says_what_the_network_says_for_the_same_noise(checkpoint: Folder) 
     torch.manual_seed(SEED)
     with torch.inference_mode():
         expected = net(**tokens).waveform[0].clamp(-1, 1).numpy()
-    np.testing.assert_allclose(heard(run(load(VITS, checkpoint(VITS)), VITS, GREETING)[0]), expected, atol=1e-4)
+    np.testing.assert_allclose(heard(run(opened(VITS, checkpoint(VITS)), VITS, GREETING)[0]), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [VITS, SPEECHT5])
 def test_a_text_is_read_sentence_by_sentence_with_pauses(checkpoint: Folder, name: str) -> None:
-    model = load(name, checkpoint(name))
+    model = opened(name, checkpoint(name))
     parts = GREETING, "What a rain in these hills!"
     whole, first, second = (heard(run(model, name, text)[0]) for text in (" ".join(parts), *parts))
     pause = np.zeros(round(PAUSE_S * HEARING_RATE_HZ))
@@ -141,7 +88,7 @@ def test_a_text_is_read_sentence_by_sentence_with_pauses(checkpoint: Folder, nam
 
 
 def test_an_english_voice_says_its_language_and_refuses_others(checkpoint: Folder) -> None:
-    model = load(VITS, checkpoint(VITS))
+    model = opened(VITS, checkpoint(VITS))
     english, german, nothing, foreign_letters, again = run(
         model, VITS, GREETING, "Guten Morgen, wie geht es Ihnen heute? Das Wetter ist schön.", "?!", "éèê", GREETING
     )
@@ -158,18 +105,18 @@ def test_a_voice_that_needs_a_missing_library_says_so(tmp_path: Path) -> None:
     for folder in (korean, phonemes):
         folder.mkdir()
     vits(korean, language="kor", is_uroman=True)
-    (reply,) = run(load(VITS, korean), VITS, "안녕하세요 여러분")
+    (reply,) = run(opened(VITS, korean), VITS, "안녕하세요 여러분")
     assert "the package uroman" in refused(reply)
-    assert heard(run(load(VITS, korean), VITS, "annyeonghaseyo")[0]).size
+    assert heard(run(opened(VITS, korean), VITS, "annyeonghaseyo")[0]).size
     vits(phonemes, phonemize=True)
     with pytest.raises(ModelError, match="the package phonemizer"):
-        load(VITS, phonemes)
+        opened(VITS, phonemes)
 
 
 def test_speecht5_speaks_with_the_one_voice_as_long_as_it_may_and_no_longer(checkpoint: Folder) -> None:
     """The tiny one never decides to stop: ten mel frames of 16 ms a letter are its limit."""
     folder = checkpoint(SPEECHT5)
-    said = heard(run(load(SPEECHT5, folder), SPEECHT5, GREETING)[0])
+    said = heard(run(opened(SPEECHT5, folder), SPEECHT5, GREETING)[0])
     net = transformers.SpeechT5ForTextToSpeech.from_pretrained(folder)
     vocoder = transformers.SpeechT5HifiGan.from_pretrained(folder / "base")
     tokens = transformers.AutoTokenizer.from_pretrained(folder)(GREETING, return_tensors="pt")["input_ids"]
@@ -183,7 +130,7 @@ def test_speecht5_speaks_with_the_one_voice_as_long_as_it_may_and_no_longer(chec
 
 
 def test_music_lasts_ten_seconds_and_follows_the_description(checkpoint: Folder) -> None:
-    model = load(MUSICGEN, checkpoint(MUSICGEN))
+    model = opened(MUSICGEN, checkpoint(MUSICGEN))
     calm, calm_again, empty, long = run(model, MUSICGEN, "a calm piano", "a calm piano", "  ", "a very loud drum and " * 300)
     assert 9.5 < len(heard(calm)) / 3_200 <= 10
     assert calm == calm_again
@@ -196,7 +143,7 @@ def test_music_lasts_ten_seconds_and_follows_the_description(checkpoint: Folder)
 def test_speech_is_said_again_as_the_network_says_it(checkpoint: Folder, tmp_path: Path) -> None:
     """The tiny network never decides to stop, so its limit shows too."""
     folder, path = checkpoint(CONVERTER), excerpt(tmp_path, 1.3, 2.5)
-    said = heard(run(load(CONVERTER, folder), CONVERTER, path)[0])
+    said = heard(run(opened(CONVERTER, folder), CONVERTER, path)[0])
     net = transformers.SpeechT5ForSpeechToSpeech.from_pretrained(folder)
     vocoder = transformers.SpeechT5HifiGan.from_pretrained(folder / "base")
     (stretch,) = spoken(read_audio(path), 15)
@@ -210,14 +157,14 @@ def test_speech_is_said_again_as_the_network_says_it(checkpoint: Folder, tmp_pat
 
 
 def test_a_long_recording_is_said_again_to_its_end(checkpoint: Folder, tmp_path: Path) -> None:
-    model = load(CONVERTER, checkpoint(CONVERTER))
+    model = opened(CONVERTER, checkpoint(CONVERTER))
     short, long = (heard(reply) for reply in run(model, CONVERTER, excerpt(tmp_path, 1, 4), excerpt(tmp_path, 1, 18)))
     assert len(long) > 4 * len(short)
 
 
 def test_silence_and_what_is_no_audio_cannot_be_said_again(checkpoint: Folder, tmp_path: Path) -> None:
     silent, empty, good = run(
-        load(CONVERTER, checkpoint(CONVERTER)), CONVERTER, silence(tmp_path), empty_file(tmp_path), excerpt(tmp_path, 1, 2.5)
+        opened(CONVERTER, checkpoint(CONVERTER)), CONVERTER, silence(tmp_path), empty_file(tmp_path), excerpt(tmp_path, 1, 2.5)
     )
     assert refused(silent) == "no speech was heard in the audio"
     assert refused(empty) == "empty.wav could not be read as audio"

@@ -6,7 +6,8 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from cluster.tasks import Task
 from deployments.hub.words import entities, grouped, words
-from tests.tiny.text_runs import LONG, SHORT, Bench, call, opened
+from tests.tiny.runs import opened
+from tests.tiny.text_runs import LONG, SHORT, Bench, call
 
 SENTIMENT, SEVERAL, ROBERTA, GPT2 = (f"text-classification{kind}" for kind in ("", "/several", "/roberta", "/gpt2"))
 ENTAILMENT, NER, XLM, RANKING = "zero-shot-classification", "token-classification", "token-classification/xlm-roberta", "text-ranking"
@@ -53,7 +54,7 @@ def test_marks_of_the_tokenizer_in_a_text_are_no_marks(bench: Bench) -> None:
 
 def test_an_empty_text_and_missing_labels_are_refused_alone(bench: Bench) -> None:
     assert bench.refusal(SENTIMENT, " \n") == "the text is empty"
-    assert "two or more" in bench.refusal(ENTAILMENT, SHORT, labels=("one", " one "))
+    assert "2 to 100 different labels, and 1 were given" in bench.refusal(ENTAILMENT, SHORT, labels=("one", " one "))
     assert "question" in bench.refusal(RANKING, "a\nb", question=" ")
     good, bad = bench.replies(SENTIMENT, call(Task.TEXT_CLASSIFICATION, SHORT), call(Task.TEXT_CLASSIFICATION, ""))
     assert str(bad) == "the text is empty"

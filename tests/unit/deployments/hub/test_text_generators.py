@@ -6,12 +6,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from cluster.errors import ModelError
-from cluster.tasks import Task
 from cluster.language_codes import base_code, iso_code
+from cluster.tasks import Task
 from deployments.hub.sentences import packed, sentences
 from deployments.hub.translators import Told, told
+from tests.tiny.runs import opened
 from tests.tiny.text import NEW_TOKENS
-from tests.tiny.text_runs import LONG, Bench, call, opened
+from tests.tiny.text_runs import LONG, Bench, call
 
 SUMMARY, SUMMARY_T5, REWRITE = "summarization", "summarization/t5", "text2text-generation"
 NLLB, M2M100, MARIAN, MANY, MBART, T5 = (f"translation{kind}" for kind in ("", "/m2m100", "/marian", "/marian-many", "/mbart50", "/t5"))

@@ -10,7 +10,8 @@ from cluster.errors import ModelError
 from cluster.tasks import Task
 from deployments.hub.csv_tables import Table, aggregated, number
 from deployments.hub.text_readers import NO_ANSWER
-from tests.tiny.text_runs import LONG, SHORT, TABLE, Bench, call, opened
+from tests.tiny.runs import opened
+from tests.tiny.text_runs import LONG, SHORT, TABLE, Bench, call
 
 QA, MASK, ROBERTA, TABLE_QA = "question-answering", "fill-mask", "fill-mask/roberta", "table-question-answering"
 
