@@ -111,6 +111,8 @@ def unreadable(errors: Sequence[Mapping[str, Any]], body: Any) -> str:
             return f"{place} should be a JSON object"
         case "enum" if len(furthest["msg"]) > LONGEST_LIST:
             return f"{place} is none of those that exist; `hgpt models tasks` lists the tasks"
+        case "string_pattern_mismatch":
+            return f"{place} is no id of a model; they read owner/name"
         case "value_error":  # FastAPI's, where a form has text in the place of a file
             return f"{place} should be a file"
         case _:

