@@ -44,7 +44,8 @@ class Progress:
         for step in steps:
             given = [*(next(iter(source.values())) for source in step["inputs"]), *step["options"].values()]
             shown = escape(_short(", ".join(map(str, given))))
-            self._console.print(f"  {step['id']}  {step['task']}({shown})  [dim]{step['model']}, {step['reason']}[/]")
+            why = step["reason"].partition(";")[0]  # the score is for the record
+            self._console.print(f"  {step['id']}  {step['task']}({shown})  [dim]{step['model']}, {why}[/]")
         self._status.update("working …" if steps else "answering …")
 
     def _ended(self, event: Mapping[str, Any]) -> None:
