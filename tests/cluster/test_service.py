@@ -1,6 +1,7 @@
 """The whole service over HTTP on fake models: what holds whatever the models are."""
 
 import io
+import json
 import threading
 import time
 import zipfile
@@ -159,6 +160,15 @@ def test_the_command_line_asks_with_a_file_and_prints_the_answer(
     request = message({"s1": ["summarization", "f1"]})
     assert main(["ask", request, "--file", str(tmp_path / "times.txt"), "--url", fake_service, "--save", str(tmp_path / "made")]) == 0
     assert "the best of times+" in capsys.readouterr().out
+
+
+def test_the_command_line_names_a_model(fake_service: str, capsys: pytest.CaptureFixture[str]) -> None:
+    request = message({"s1": ["summarization", {"text": "go"}]})
+    assert main(["ask", request, "--model", "fakes/obedient", "--url", fake_service, "--json"]) == 0
+    (step,) = json.loads(capsys.readouterr().out)["plan"]
+    assert (step["model"], step["reason"]) == ("fakes/obedient", "named in the request or the configuration")
+    assert main(["ask", request, "--model", "nobody/nothing-1", "--url", fake_service]) == 1
+    assert "nobody/nothing-1 is not among the models of this cluster" in capsys.readouterr().err
 
 
 # What is refused
