@@ -1,6 +1,6 @@
 """Model cards: what each model is, where its bytes come from, what it can do. Read from YAML; decides nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any, Self
 
@@ -108,6 +108,11 @@ class ModelFile(_Frozen):
         return path
 
 
+def covers(languages: Collection[str], language: str | None) -> bool:
+    """Whether a model of these languages can be counted on for one; None stands for one that nobody knows or that does not matter."""
+    return language is None or ANY_LANGUAGE in languages or language in languages
+
+
 class ModelCard(_Frozen):
     """A model is its hub id, revision and file hashes; where the bytes come from is a detail.
 
@@ -155,7 +160,7 @@ class ModelCard(_Frozen):
         return sum(file.size_bytes for file in self.files)
 
     def speaks(self, language: str | None) -> bool:
-        return language is None or ANY_LANGUAGE in self.languages or language in self.languages
+        return covers(self.languages, language)
 
 
 class Catalogue:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.catalogue import ANY_LANGUAGE, MEMORY_PER_WEIGHT, Catalogue, ModelCard
+from cluster.catalogue import ANY_LANGUAGE, MEMORY_PER_WEIGHT, Catalogue, ModelCard, covers
 from cluster.errors import BadRequest
 from cluster.hub_models import HubModel
 from cluster.settings import FamilySettings, HubSettings
@@ -47,7 +47,7 @@ class Candidate:
         return ANY_LANGUAGE in self.languages
 
     def speaks(self, language: str | None) -> bool:
-        return language is None or self.is_multilingual or language in self.languages
+        return covers(self.languages, language)
 
     def translates(self, source: str | None, target: str | None) -> bool:
         """A model whose id names a pair, such as Helsinki-NLP/opus-mt-en-zh, translates in that direction only."""
