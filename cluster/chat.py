@@ -12,6 +12,7 @@ from cluster.errors import LanguageModelError, LanguageModelTimeout
 from cluster.settings import LanguageModelClient
 
 CHECK_TIMEOUT_S = 5.0
+SEED = 7  # of drawn replies: the same request is to get the same plan
 KEEP_PROMPT_HEADER = "x-keep-prompt"  # an engine that understands it keeps what it read of this prompt, also over a restart
 
 
@@ -33,6 +34,12 @@ class ChatModel(Protocol):
 
     async def reply(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float, schema: dict[str, Any] | None = None) -> Reply:
         """One whole reply at temperature 0, decoded under the JSON schema if there is one. Raises LanguageModelError."""
+        ...
+
+    async def samples(
+        self, messages: Sequence[Message], *, count: int, temperature: float, max_tokens: int, timeout_s: float, schema: dict[str, Any]
+    ) -> list[Reply]:
+        """Several replies to one prompt, drawn at a temperature; an engine may give fewer. Raises LanguageModelError."""
         ...
 
     def stream(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float) -> AsyncIterator[str]:
@@ -79,15 +86,21 @@ class OpenAIChat:
             raise self._explained(exc, timeout_s) from exc
 
     async def reply(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float, schema: dict[str, Any] | None = None) -> Reply:
-        body = _sent(messages)
-        if schema is not None:
-            wrapped = {"name": "reply", "schema": schema, "strict": True}
-            body["response_format"] = {"type": "json_schema", "json_schema": wrapped}
+        body = _sent(messages) | _constrained(schema)
+        return (await self._completed(body, temperature=0, max_tokens=max_tokens, timeout_s=timeout_s))[0]
+
+    async def samples(
+        self, messages: Sequence[Message], *, count: int, temperature: float, max_tokens: int, timeout_s: float, schema: dict[str, Any]
+    ) -> list[Reply]:
+        body = _sent(messages) | _constrained(schema) | {"n": count, "seed": SEED}
+        return await self._completed(body, temperature=temperature, max_tokens=max_tokens, timeout_s=timeout_s)
+
+    async def _completed(self, body: dict[str, Any], *, temperature: float, max_tokens: int, timeout_s: float) -> list[Reply]:
         try:
             completion: Any = await self._client.chat.completions.create(
-                model=self._model, messages=(), temperature=0, max_tokens=max_tokens, timeout=timeout_s, extra_body=body
+                model=self._model, messages=(), temperature=temperature, max_tokens=max_tokens, timeout=timeout_s, extra_body=body
             )
-            return _reply(completion)
+            return _replies(completion)
         except openai.OpenAIError as exc:
             raise self._explained(exc, timeout_s) from exc
         except (AttributeError, IndexError, TypeError, ValueError) as exc:
@@ -133,11 +146,25 @@ def _sent(messages: Sequence[Message]) -> dict[str, Any]:
     return {"messages": list(messages)}
 
 
-def _reply(completion: Any) -> Reply:
-    """Raises AttributeError, IndexError or TypeError for another form: the openai client checks none of what it parses."""
-    choice, usage = completion.choices[0], completion.usage
-    text = choice.message.content or ""
-    if not isinstance(text, str):
-        raise TypeError(f"the content is {type(text).__name__}, not text")
+def _constrained(schema: dict[str, Any] | None) -> dict[str, Any]:
+    if schema is None:
+        return {}
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}}
+
+
+def _replies(completion: Any) -> list[Reply]:
+    """At least one; the tokens are counted to the first. Raises AttributeError, IndexError or TypeError for another form.
+
+    The openai client checks none of what it parses.
+    """
+    usage = completion.usage
     tokens_in, tokens_out = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
-    return Reply(text, tokens_in, tokens_out, is_cut=choice.finish_reason == "length")
+    replies: list[Reply] = []
+    for choice in completion.choices:
+        text = choice.message.content or ""
+        if not isinstance(text, str):
+            raise TypeError(f"the content is {type(text).__name__}, not text")
+        replies.append(Reply(text, 0 if replies else tokens_in, 0 if replies else tokens_out, is_cut=choice.finish_reason == "length"))
+    if not replies:
+        raise IndexError("no choice")
+    return replies

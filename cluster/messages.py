@@ -47,7 +47,7 @@ class TaskRequest:
     task: Task
     models: tuple[str, ...]
     inputs: tuple[Input, ...]
-    options: Mapping[str, OptionValue]
+    options: Mapping[str, OptionValue | FromStep]
     timeout_s: float
     cards: Mapping[str, ModelCard] = field(default_factory=dict)
 

@@ -37,6 +37,10 @@ class LanguageModelClient(_Section):
 
 class Planning(_Section):
     max_steps: int = Field(default=10, ge=1, le=100)
+    samples: int = Field(default=1, ge=1, le=16)  # plans drawn for a request, of which the most agreed on is taken; 1: the likeliest one
+    temperature: float = Field(default=0.7, gt=0, le=2)  # at which several are drawn
+    demonstrations: bool = True  # in the prompt; a planner that was trained on plans needs none
+    max_replans: int = Field(default=2, ge=0, le=10)  # plannings again, for what failed; 0: none
     max_tokens: int = Field(default=400, ge=32)
     timeout_s: float = Field(default=120, gt=0)
 
@@ -94,6 +98,7 @@ class AppSettings(_Section):
     """`args` of the application `controller.app:build`."""
 
     llm: LanguageModelClient = LanguageModelClient()
+    planner_llm: LanguageModelClient | None = None  # None: the same as `llm`
     planning: Planning = Planning()
     selecting: Selecting = Selecting()
     answering: Answering = Answering()
@@ -111,6 +116,7 @@ class EngineSettings(_Section):
 
     engine: Literal["llama_cpp", "vllm", "echo"] = "llama_cpp"
     model: str = "Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF"  # a card id (llama_cpp) or a hub id or path (vllm)
+    adapter: str | None = None  # llama_cpp: a LoRA adapter, by its name in deployments/adapters or by the path of its folder
     serves_as: str = "controller"  # the model name that clients give
     models: Path = Field(default_factory=models_folder)
     catalogues: tuple[Path, ...] = ()

@@ -142,7 +142,7 @@ _TEXT = (
     TaskSpec(Task.SUMMARIZATION, "make a text shorter", (_T,), _T, Family.TEXT, "seq2seq", "facebook/bart-large-cnn", optional=(Option.LANGUAGE,)),
     TaskSpec(Task.TRANSLATION, "translate a text", (_T,), _T, Family.TEXT, "seq2seq", "facebook/nllb-200-distilled-600M", required=(Option.LANGUAGE,)),
     TaskSpec(Task.QUESTION_ANSWERING, "answer a question from a text", (_T,), _T, Family.TEXT, "extractive_qa", "distilbert/distilbert-base-cased-distilled-squad", required=(Option.QUESTION,)),
-    TaskSpec(Task.TEXT_GENERATION, "write a new text from results", (_T,), _T, Family.TEXT, "causal_lm", "Qwen/Qwen2.5-0.5B-Instruct", required=(Option.PROMPT,), takes_many=True),
+    TaskSpec(Task.TEXT_GENERATION, "write a new text from results", (_T,), _T, Family.TEXT, "causal_lm", "Qwen/Qwen2.5-0.5B-Instruct", optional=(Option.PROMPT,), takes_many=True),
     TaskSpec(Task.TEXT_CLASSIFICATION, "class of a text, such as its sentiment", (_T,), _T, Family.TEXT, "sequence_classification", "distilbert/distilbert-base-uncased-finetuned-sst-2-english"),
     TaskSpec(Task.ZERO_SHOT_CLASSIFICATION, "sort a text into given labels", (_T,), _T, Family.TEXT, "entailment", "facebook/bart-large-mnli", required=(Option.LABELS,)),
     TaskSpec(Task.TOKEN_CLASSIFICATION, "named entities (people, places, dates, sums) in a text", (_T,), _T, Family.TEXT, "token_classification", "dslim/bert-base-NER"),
@@ -190,7 +190,7 @@ _SPEECH = (
 )
 _IMAGE_GENERATION = (
     TaskSpec(Task.TEXT_TO_IMAGE, "draw a picture from a description", (_T,), _I, Family.IMAGE_GENERATION, "text_to_image", "stable-diffusion-v1-5/stable-diffusion-v1-5", is_prompted=True),
-    TaskSpec(Task.IMAGE_TO_IMAGE, "redraw a picture as described", (_I,), _I, Family.IMAGE_GENERATION, "image_to_image", "stable-diffusion-v1-5/stable-diffusion-v1-5", required=(Option.PROMPT,)),
+    TaskSpec(Task.IMAGE_TO_IMAGE, "redraw a picture as described", (_I,), _I, Family.IMAGE_GENERATION, "image_to_image", "stable-diffusion-v1-5/stable-diffusion-v1-5", optional=(Option.PROMPT,)),
     TaskSpec(Task.IMAGE_EDITING, "change a picture as told", (_T, _I), _I, Family.IMAGE_GENERATION, "image_editing", "timbrooks/instruct-pix2pix", is_prompted=True),
     TaskSpec(Task.UNCONDITIONAL_IMAGE_GENERATION, "draw a random picture", (), _I, Family.IMAGE_GENERATION, "unconditional", "google/ddpm-cifar10-32"),
     TaskSpec(Task.CANNY_TEXT_TO_IMAGE, "draw a picture from a description and a control image of edges", (_I, _T), _I, Family.IMAGE_GENERATION, "controlnet", "lllyasviel/sd-controlnet-canny", is_prompted=True),

@@ -9,6 +9,8 @@ from cluster.errors import PlanError
 from cluster.messages import OptionValue
 from cluster.tasks import TASKS, Media, Option, Task
 
+REFERRING = frozenset({Option.QUESTION, Option.PROMPT})  # options that may be what a step gave or a file says
+
 
 @dataclass(frozen=True, slots=True)
 class OutputOf:
@@ -25,6 +27,7 @@ class InputFile:
 
 
 StepInput = str | InputFile | OutputOf  # str: a text quoted from the request
+StepOption = OptionValue | InputFile | OutputOf  # a question may be what a recording asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,13 @@ class Step:
     id: str
     task: Task
     inputs: tuple[StepInput, ...]
-    options: Mapping[Option, OptionValue] = field(default_factory=dict)
+    options: Mapping[Option, StepOption] = field(default_factory=dict)
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Ids of the steps this one waits for, each once, in the order of the inputs."""
-        return tuple(dict.fromkeys(source.step for source in self.inputs if isinstance(source, OutputOf)))
+        """Ids of the steps this one waits for, each once, in the order of the inputs and options."""
+        given = (*self.inputs, *self.options.values())
+        return tuple(dict.fromkeys(source.step for source in given if isinstance(source, OutputOf)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class Plan:
                 "id": step.id,
                 "task": step.task.value,
                 "inputs": [_input_as_json(source) for source in step.inputs],
-                "options": dict(step.options),
+                "options": {option.value: _option_as_json(value) for option, value in step.options.items()},
             }
             for step in self.steps
         ]
@@ -92,6 +96,18 @@ def _check_step(step: Step, steps: Mapping[str, Step], files: Mapping[str, Media
         raise PlanError(f"{step.id}: {step.task} needs the option {missing[0]}")
     if unknown := [option for option in step.options if option not in spec.options]:
         raise PlanError(f"{step.id}: {step.task} takes no option {unknown[0]}")
+    for option, value in step.options.items():
+        if isinstance(value, InputFile | OutputOf):
+            _check_referring(step, option, value, steps, files)
+
+
+def _check_referring(
+    step: Step, option: Option, value: InputFile | OutputOf, steps: Mapping[str, Step], files: Mapping[str, Media]
+) -> None:
+    if option not in REFERRING:
+        raise PlanError(f"{step.id}: the option {option} is written out, it cannot be {_name(value)}")
+    if (given := _media_of(step, value, steps, files)) != Media.TEXT:
+        raise PlanError(f"{step.id}: the option {option} is text, but {_name(value)} is {given}")
 
 
 def _media_of(step: Step, source: StepInput, steps: Mapping[str, Step], files: Mapping[str, Media]) -> Media:
@@ -126,3 +142,7 @@ def _input_as_json(source: StepInput) -> dict[str, str]:
             return {"file": file_id}
         case OutputOf(step=step_id):
             return {"step": step_id}
+
+
+def _option_as_json(value: StepOption) -> Any:
+    return _input_as_json(value) if isinstance(value, InputFile | OutputOf) else value

@@ -4,22 +4,26 @@
     {"kind": "chat"} or {"kind": "knowledge"}: no step is needed
     {"kind": "cannot", "task": "text-to-image"}: a task is needed that nobody serves
 
-A step is [task, inputs…, options…]; an input is a file "f1", an earlier step "s1" or {"text": "quoted"}; where a task takes many,
-the last input may be a list of files and steps. The schema of step k names only the files and the steps before k, and only where
-their medium can fit, so a decoder that obeys it cannot point forward, to itself, or at nothing. The kind stands first because a
+A step is [task, inputs…, options…]; an input is a file "f1", an earlier step "s1", a text that the request quotes "q1" or {"text": "free"};
+where a task takes many, the last input may be a list of files and steps. A question or a prompt is written out, or is a quote, a step or
+a file. The schema of step k names only the quotes, the files and the steps before k, and only where
+their medium can fit, so a decoder that obeys it cannot point forward, to itself, or at nothing. What JSON Schema cannot say, that
+the step pointed at gives the right medium, is mended when the plan is read. The kind stands first because a
 small model that has to say it decides better than one that may simply begin with a step.
 """
 
 import json
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
 from cluster.errors import PlanError
-from cluster.messages import OptionValue
 from cluster.tasks import TASKS, Media, Option, Task, TaskSpec
-from controller.plan import InputFile, OutputOf, Plan, Step, StepInput
+from controller.plan import InputFile, OutputOf, Plan, Step, StepInput, StepOption
+from controller.plan_media import with_fitting_media
+from controller.request import Request
 
 
 class Kind(StrEnum):
@@ -51,16 +55,17 @@ _OPTION_SCHEMA: dict[Option, dict[str, Any]] = {
     Option.LABELS: {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 10},
 }
 _FREE_TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"], "additionalProperties": False}
-_QUOTE = re.compile(r"[“„«「『]([^“”„«»「」『』]+)[”“»」』]|(?<!\w)\"([^\"]+)\"(?!\w)|(?<!\w)'((?:[^']|(?<=\w)'(?=\w))+)'(?!\w)")
+_REFERENCE = re.compile(r"[fsq][1-9]\d*")
 
 
-def plan_schema(tasks: Collection[Task], files: Mapping[str, Media], max_steps: int, request: str = "") -> dict[str, Any]:
-    """JSON schema of a plan over the deployed tasks, the request's files and its quoted words.
+def plan_schema(tasks: Collection[Task], request: Request, max_steps: int) -> dict[str, Any]:
+    """JSON schema of a plan over the deployed tasks, the request's files and its quotes.
 
     Only keywords that vLLM and llama.cpp share. A small model likes to make up what its steps work on, so a text can only be one that
     the request quotes; it is free where the request has neither quotes nor files.
     """
-    quoted = _quoted_schema(request, files)
+    files = request.media
+    quoted = _quoted_schema(request)
     media = {Media.TEXT, *files.values()}
     definitions: dict[str, Any] = {}
     for position in range(1, max_steps + 1):
@@ -77,10 +82,11 @@ def plan_schema(tasks: Collection[Task], files: Mapping[str, Media], max_steps: 
     }
 
 
-def read_plan(text: str, tasks: Collection[Task], files: Mapping[str, Media], request: str) -> Plan:
+def read_plan(text: str, tasks: Collection[Task], request: Request, *, is_last: bool = False) -> Plan:
     """The Plan in a reply. Raises PlanError with what is wrong, in words that the LLM can act on.
 
-    A quoted text must stand in `request`: a plan may not make up what its steps work on.
+    A text must stand in the request: a plan may not make up what its steps work on. In the last reply that is asked for, the request
+    itself takes the place of such a text.
     """
     try:
         draft = json.loads(text)
@@ -95,17 +101,15 @@ def read_plan(text: str, tasks: Collection[Task], files: Mapping[str, Media], re
         raise UnservedTask(f"no deployed model can do {draft.get('task')}; deployed tasks: {', '.join(sorted(tasks))}")
     if kind in (Kind.CHAT, Kind.KNOWLEDGE):
         return Plan()
-    steps = [_read_step(step_id, form, tasks) for step_id, form in draft.items()]
-    for step in steps:
-        for quoted in () if TASKS[step.task].is_prompted else (source for source in step.inputs if isinstance(source, str)):
-            if _folded(quoted) not in _folded(request):
-                raise PlanError(f'{step.id}: the text "{quoted[:80]}" does not stand in the request; use the output of a step instead')
-    return Plan.checked(steps, files)
+    quotes = {quote.id: quote.text for quote in request.quotes}
+    steps = with_fitting_media([_read_step(step_id, form, tasks, quotes) for step_id, form in draft.items()], request)
+    return Plan.checked([_grounded(step, request, is_last) for step in steps], request.media)
 
 
-def write_plan(plan: Plan) -> str:
-    """The plan as the LLM would write it: for demonstrations and repairs."""
-    steps = {step.id: _write_step(step) for step in plan.steps}
+def write_plan(plan: Plan, request: Request | None = None) -> str:
+    """The plan as the LLM would write it, for training and reading; texts that `request` quotes are named."""
+    quotes = {quote.text: quote.id for quote in request.quotes} if request else {}
+    steps = {step.id: _write_step(step, quotes) for step in plan.steps}
     kind = Kind.TASKS if steps else Kind.KNOWLEDGE
     return json.dumps({"kind": kind.value, **steps}, ensure_ascii=False, separators=(",", ":"))
 
@@ -114,11 +118,10 @@ class UnservedTask(PlanError):
     """The LLM says that the request needs a task that is not deployed: planning again would not help."""
 
 
-def _quoted_schema(request: str, files: Mapping[str, Media]) -> list[dict[str, Any]]:
-    quotes = list(dict.fromkeys(next(filter(None, groups)).strip() for groups in _QUOTE.findall(request)))
-    if files and not quotes:
-        return []
-    return [_object({"text": {"enum": quotes} if quotes else {"type": "string"}})]
+def _quoted_schema(request: Request) -> list[dict[str, Any]]:
+    if quotes := list(dict.fromkeys(quote.id for quote in request.quotes)):
+        return [{"enum": quotes}]
+    return [] if request.files else [_FREE_TEXT]
 
 
 def _object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
@@ -128,7 +131,7 @@ def _object(properties: dict[str, Any], required: list[str] | None = None) -> di
 
 def _forms(spec: TaskSpec, position: int, files: Mapping[str, Media], quoted: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The arrays that may stand for this task at this position: without and with its optional options."""
-    texts = [_FREE_TEXT] if spec.is_prompted else quoted
+    texts = [*(each for each in quoted if each is not _FREE_TEXT), _FREE_TEXT] if spec.is_prompted else quoted
     inputs = [_input_schema(media, position, files, texts) for media in spec.inputs]
     if not all(inputs):
         return []
@@ -160,7 +163,7 @@ def _input_schema(media: Media, position: int, files: Mapping[str, Media], quote
     return {"anyOf": choices} if len(choices) > 1 else choices[0] if choices else {}
 
 
-def _read_step(step_id: str, form: Any, tasks: Collection[Task]) -> Step:
+def _read_step(step_id: str, form: Any, tasks: Collection[Task], quotes: Mapping[str, str]) -> Step:
     if not isinstance(form, list) or not form or form[0] not in tasks:
         raise PlanError(f"{step_id}: a step is [task, inputs, options] with one of these tasks: {', '.join(sorted(tasks))}")
     spec = TASKS[Task(form[0])]
@@ -170,9 +173,18 @@ def _read_step(step_id: str, form: Any, tasks: Collection[Task]) -> Step:
     return Step(
         step_id,
         spec.task,
-        tuple(_read_input(step_id, source) for source in _flat(inputs, spec)),
-        {option: _read_option(step_id, option, value) for option, value in zip(spec.options, options, strict=False)},
+        tuple(_read_input(step_id, source, quotes) for source in _flat(inputs, spec)),
+        {option: _read_option(step_id, option, value, quotes) for option, value in zip(spec.options, options, strict=False)},
     )
+
+
+def _grounded(step: Step, request: Request, is_last: bool) -> Step:
+    if TASKS[step.task].is_prompted:
+        return step
+    made_up = [source for source in step.inputs if isinstance(source, str) and _folded(source) not in _folded(request.text)]
+    if made_up and not is_last:
+        raise PlanError(f'{step.id}: the text "{made_up[0][:80]}" does not stand in the request; use the output of a step instead')
+    return replace(step, inputs=tuple(request.text if source in made_up else source for source in step.inputs))
 
 
 def _folded(text: str) -> str:
@@ -185,23 +197,34 @@ def _flat(inputs: list[Any], spec: TaskSpec) -> list[Any]:
     return inputs
 
 
-def _read_input(step_id: str, source: Any) -> StepInput:
+def _read_input(step_id: str, source: Any, quotes: Mapping[str, str]) -> StepInput:
     match source:
         case {"text": str(text)} if text.strip():
             return text
-        case str() if source[:1] == "f" and source[1:].isdigit():
-            return InputFile(source)
-        case str() if source[:1] == "s" and source[1:].isdigit():
-            return OutputOf(source)
-    raise PlanError(f'{step_id}: an input is a file "f1", a step "s1" or {{"text": "..."}}, not {json.dumps(source)[:80]}')
+        case str() if _REFERENCE.fullmatch(source):
+            return _referred(step_id, source, quotes)
+    raise PlanError(f'{step_id}: an input is a file "f1", a step "s1", a quote "q1" or {{"text": "..."}}, not {json.dumps(source)[:80]}')
 
 
-def _read_option(step_id: str, option: Option, value: Any) -> OptionValue:
+def _referred(step_id: str, reference: str, quotes: Mapping[str, str]) -> StepInput:
+    match reference[0]:
+        case "f":
+            return InputFile(reference)
+        case "s":
+            return OutputOf(reference)
+    if reference not in quotes:
+        raise PlanError(f"{step_id}: the request has no quote {reference}")
+    return quotes[reference]
+
+
+def _read_option(step_id: str, option: Option, value: Any, quotes: Mapping[str, str]) -> StepOption:
     match option, value:
         case Option.LABELS, [*labels] if len(labels) > 1 and all(isinstance(label, str) and label for label in labels):
             return tuple(labels)
         case Option.LANGUAGE, str() if value in LANGUAGES:
             return str(value)
+        case ((Option.QUESTION | Option.PROMPT), str()) if _REFERENCE.fullmatch(value):
+            return _referred(step_id, value, quotes)
         case ((Option.QUESTION | Option.PROMPT), str()) if value.strip():
             return str(value)
         case Option.WANTED, str() if value in WANTED:
@@ -209,18 +232,27 @@ def _read_option(step_id: str, option: Option, value: Any) -> OptionValue:
     raise PlanError(f"{step_id}: {json.dumps(value)[:80]} is no value for the option {option}")
 
 
-def _write_step(step: Step) -> list[Any]:
+def _write_step(step: Step, quotes: Mapping[str, str]) -> list[Any]:
     spec = TASKS[step.task]
     fixed = len(spec.inputs) - 1
-    inputs = [_write_input(source) for source in step.inputs]
+    inputs = [_write_input(source, quotes) for source in step.inputs]
     if len(inputs) > len(spec.inputs):
         inputs = [*inputs[:fixed], inputs[fixed:]]
-    return [step.task.value, *inputs, *(step.options[option] for option in spec.options if option in step.options)]
+    return [step.task.value, *inputs, *(_write_option(step.options[option], quotes) for option in spec.options if option in step.options)]
 
 
-def _write_input(source: StepInput) -> Any:
+def _write_input(source: StepInput, quotes: Mapping[str, str]) -> Any:
     match source:
         case str():
-            return {"text": source}
+            return quotes.get(source, {"text": source})
         case InputFile(id=reference) | OutputOf(step=reference):
             return reference
+
+
+def _write_option(value: StepOption, quotes: Mapping[str, str]) -> Any:
+    match value:
+        case str():
+            return quotes.get(value, value)
+        case InputFile(id=reference) | OutputOf(step=reference):
+            return reference
+    return value

@@ -15,6 +15,7 @@ from cluster.metrics import count_tokens
 from cluster.settings import Planning
 from cluster.tasks import TASKS, Option, Task, TaskSpec
 from controller.plan import Plan
+from controller.plan_choice import most_agreed
 from controller.plan_language import UnservedTask, plan_schema, read_plan
 from controller.request import Request
 
@@ -51,21 +52,22 @@ class Planner:
     async def plan(self, request: Request) -> Planned:
         """Raises PlanError when the reply is still invalid after one repair, LanguageModelError when none came."""
         messages: list[Message] = [*self.constant_messages, {"role": "user", "content": request.for_planner()}]
-        schema = plan_schema(self._tasks, request.media, self._settings.max_steps, request.text)
-        first = await self._draft(messages, schema)
+        schema = plan_schema(self._tasks, request, self._settings.max_steps)
+        drafts = await self._drafts(messages, schema)
+        tokens_in, tokens_out = drafts[0].tokens_in, drafts[0].tokens_out
         try:
-            return Planned(self._read(first, request), first.tokens_in, first.tokens_out, was_repaired=False)
+            return Planned(self._agreed(drafts, request), tokens_in, tokens_out, was_repaired=False)
         except UnservedTask:
             raise
         except PlanError as exc:
             messages += [
-                {"role": "assistant", "content": first.text},
+                {"role": "assistant", "content": drafts[0].text},
                 {"role": "user", "content": f"That plan is wrong: {exc.message}. Reply with the corrected plan only."},
             ]
         second = await self._draft(messages, schema)
-        tokens = first.tokens_in + second.tokens_in, first.tokens_out + second.tokens_out
         try:
-            return Planned(self._read(second, request), *tokens, was_repaired=True)
+            plan = self._read(second, request, is_last=True)
+            return Planned(plan, tokens_in + second.tokens_in, tokens_out + second.tokens_out, was_repaired=True)
         except UnservedTask:
             raise
         except PlanError as exc:
@@ -82,7 +84,7 @@ class Planner:
         prompt = yaml.safe_load(PROMPT.read_text(encoding="utf-8"))
         table = "\n".join(_row(TASKS[task], self._narrower.get(task)) for task in self._tasks)
         messages: list[Message] = [{"role": "system", "content": prompt["system"].format(tasks=table).strip()}]
-        for demonstration in prompt["demonstrations"]:
+        for demonstration in prompt["demonstrations"] if self._settings.demonstrations else ():
             if self._is_deployed(json.loads(demonstration["plan"])):
                 messages += [
                     {"role": "user", "content": demonstration["request"]},
@@ -96,12 +98,35 @@ class Planner:
         count_tokens(reply.tokens_in, reply.tokens_out)
         return reply
 
-    def _read(self, reply: Reply, request: Request) -> Plan:
+    async def _drafts(self, messages: Sequence[Message], schema: dict[str, Any]) -> Sequence[Reply]:
+        settings = self._settings
+        if settings.samples == 1:
+            return [await self._draft(messages, schema)]
+        limits: dict[str, Any] = {"max_tokens": settings.max_tokens, "timeout_s": settings.timeout_s}
+        replies = await self._chat.samples(messages, count=settings.samples, temperature=settings.temperature, schema=schema, **limits)
+        count_tokens(replies[0].tokens_in, replies[0].tokens_out)
+        return replies
+
+    def _agreed(self, drafts: Sequence[Reply], request: Request) -> Plan:
+        """The plan that the readable drafts agree on. Raises what is wrong with the first when none can be read."""
+        plans, faults = [], []
+        for draft in drafts:
+            try:
+                plans.append(self._read(draft, request))
+            except PlanError as exc:
+                faults.append(exc)
+        if len(plans) <= len(faults) and (unserved := [fault for fault in faults if isinstance(fault, UnservedTask)]):
+            raise unserved[0]
+        if not plans:
+            raise faults[0]
+        return most_agreed(plans)
+
+    def _read(self, reply: Reply, request: Request, *, is_last: bool = False) -> Plan:
         if reply.is_cut:
             raise PlanError(f"the plan is longer than {self._settings.max_tokens} tokens")
         if not reply.text.strip():
             raise LanguageModelError("the language model replied with nothing")
-        plan = read_plan(reply.text, self._tasks, request.media, request.text)
+        plan = read_plan(reply.text, self._tasks, request, is_last=is_last)
         if len(plan.steps) > self._settings.max_steps:
             raise PlanError(f"the plan has {len(plan.steps)} steps; at most {self._settings.max_steps} are allowed")
         return plan

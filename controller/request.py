@@ -8,6 +8,7 @@ from cluster.chat import Message
 from cluster.language import detect_language
 from cluster.messages import ArtifactRef
 from cluster.tasks import Media, Task
+from controller.quotes import Quote, marked, quotes_in
 
 LONG_TEXT_CHARACTERS = 240  # a passage of this length inside a message becomes a file, so that a plan need not copy it
 HISTORY_CHARACTERS = 200  # of each earlier message, in the planner's prompt
@@ -24,7 +25,7 @@ _PASSAGES = (
     re.compile(r"[“„«「『]([^“”„«»「」『』]+)[”“»」』]"),
     re.compile(r"(?<!\w)\"([^\"]+)\"(?!\w)"),
     re.compile(r"(?<!\w)'((?:[^']|(?<=\w)'(?=\w))+)'(?!\w)"),
-    re.compile(r"[^\n]{,200}?(?::\s+|：\s*)(.+)\Z", re.DOTALL),
+    re.compile(r"[^\n]{,200}?(?::\s+|：\s*)(?![\"'“„«「『])(.+)\Z", re.DOTALL),
     re.compile(r"\A[^\n]+\n\s*\n(.+)\Z", re.DOTALL),
 )
 
@@ -60,14 +61,19 @@ class Request:
     def media(self) -> dict[str, Media]:
         return {file.id: file.artifact.media for file in self.files}
 
+    @property
+    def quotes(self) -> tuple[Quote, ...]:
+        """The texts it quotes, without those that are a file's name."""
+        return quotes_in(self.text, {file.artifact.name for file in self.files})
+
     def file(self, file_id: str) -> RequestFile:
         return next(file for file in self.files if file.id == file_id)
 
     def for_planner(self) -> str:
-        """Earlier turns in short, one line a file, then the request."""
+        """Earlier turns in short, one line a file, then the request with its quotes marked."""
         earlier = [f"{m['role']}: {_short(m['content'])}" for m in self.history[-HISTORY_MESSAGES:]]
         files = [file.line() for file in self.files] or ["no files"]
-        return "\n".join([*earlier, *files, self.text])
+        return "\n".join([*earlier, *files, marked(self.text, self.quotes)])
 
 
 def split_passages(text: str) -> tuple[str, tuple[str, ...]]:

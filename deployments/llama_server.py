@@ -20,6 +20,7 @@ from cluster.chat import KEEP_PROMPT_HEADER
 from cluster.errors import HuggingGPTError, ModelError
 from cluster.logs import log_to_stderr, logger
 from cluster.settings import EngineSettings, home_folder
+from deployments.adapters import adapter_folder, as_gguf
 from deployments.store import ModelStore
 
 HEALTH_TIMEOUT_S = 30.0  # a long prefill keeps every core busy
@@ -52,11 +53,14 @@ def _gguf(files: Any) -> str:
     return paths[0]
 
 
-def _start(path: str, settings: EngineSettings) -> Any:
+def start_server(path: str, settings: EngineSettings, adapter: Path | None = None) -> Any:
+    """A running server on the loopback: `listening_address` says where. `adapter` is a GGUF file, applied to every request."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = path
+    if adapter:
+        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
     params.model_alias = {settings.serves_as}
     params.n_parallel = settings.parallel
     params.n_ctx = settings.context_tokens * settings.parallel
@@ -81,9 +85,10 @@ class LlamaServer:
         log_to_stderr()
         card = Catalogue.read(BUILT_IN, *settings.catalogues).card(settings.model)
         folder = ModelStore(settings.models).ensure(card)
-        self._server = _start(str(folder / _gguf(card.files)), settings)
+        adapter = as_gguf(adapter_folder(settings.adapter), home_folder() / "adapters") if settings.adapter else None
+        self._server = start_server(str(folder / _gguf(card.files)), settings, adapter)
         self._client = httpx.AsyncClient(base_url=self._server.listening_address, timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S))
-        self._kept = f"{card.files[0].digest[:16]}.slot"
+        self._kept = f"{card.files[0].digest[:16]}{f'-{adapter.stem}' if adapter else ''}.slot"
         self._restore_prompt()
         logger.info("llama.cpp serves", extra={"model": card.id})
 

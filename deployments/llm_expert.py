@@ -26,6 +26,7 @@ SHORT_TEXT = 200  # weight below which a summary may be about as long as its tex
 MOST_OF_IT = 0.6
 SUMMARY_REQUEST = "Summarize the text above in {language}, in two or three short sentences, with its most important numbers and names."
 SUMMARY_REQUESTS = {"zh": "用两三句话概括上文要点，保留最重要的数字和名称。只输出概括。"}
+WRITE_ABOUT_IT = "Write a short text about it."
 TOO_LONG = "That was too long: one short sentence in {language}."
 
 _SENTENCE = re.compile(r"[^.!?。！？\n]*(?:[.!?]+(?=\s|\Z)|[。！？]+|\n+|\Z)|[^.!?。！？\n]*[.!?]", re.DOTALL)
@@ -56,7 +57,7 @@ class LanguageExpert:
                 case Task.QUESTION_ANSWERING:
                     return Output(await self._answered(text, str(call.options["question"])))
                 case Task.TEXT_GENERATION:
-                    return Output(await self._written(text, str(call.options["prompt"])))
+                    return Output(await self._written(text, str(call.options.get("prompt") or WRITE_ABOUT_IT)))
                 case _:
                     return ModelError(f"the language model does not do {call.task}")
         except LanguageModelError as exc:

@@ -18,7 +18,7 @@ from cluster.artifacts import ArtifactStore
 from cluster.catalogue import Catalogue, ModelCard
 from cluster.errors import HuggingGPTError, ModelError, NotFound
 from cluster.logs import log_to_stderr, logger
-from cluster.messages import Done, Failed, FromStep, Input, Skipped, Span, TaskRequest, TaskResult, Value
+from cluster.messages import Done, Failed, FromStep, Input, OptionValue, Skipped, Span, TaskRequest, TaskResult, Value
 from cluster.metrics import TaskPart, count_error, count_fallback, observe_task
 from cluster.settings import AppSettings, FamilySettings
 from cluster.state import ModelState, ReplicaState
@@ -143,7 +143,7 @@ class FamilyReplica:
     async def _first_that_works(self, request: TaskRequest, upstream: Sequence[TaskResult], arrived_s: float) -> TaskResult:
         deadline_s = _now() + request.timeout_s
         async with asyncio.timeout_at(deadline_s):
-            call = Call(request.task, await self._fetched(request, upstream), request.options)
+            call = Call(request.task, await self._fetched(request, upstream), _options(request, upstream))
         models, passed_over = self._breaker.candidates(request.models)
         gave_way = [_GaveWay(sentence) for sentence in passed_over]
         for place, model_id in enumerate(models):
@@ -337,6 +337,11 @@ def _reason(exc: Exception) -> str:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+def _options(request: TaskRequest, upstream: Sequence[Any]) -> dict[str, OptionValue]:
+    """A step's options, those that are what another step said filled in."""
+    return {name: str(upstream[value.position].value) if isinstance(value, FromStep) else value for name, value in request.options.items()}
 
 
 def _value(source: Input, upstream: Sequence[Any]) -> Value:

@@ -27,6 +27,15 @@ class ScriptedChat:
         said = self._next(messages)
         return said if isinstance(said, Reply) else Reply(said, 1, 1, is_cut=False)
 
+    async def samples(
+        self, messages: Sequence[Message], *, count: int, temperature: float, max_tokens: int, timeout_s: float, schema: dict[str, Any]
+    ) -> list[Reply]:
+        self.asked.append(list(messages))
+        self.schemas.append(schema)
+        said, self._script = self._script[:count], self._script[count:]
+        assert all(isinstance(each, str) for each in said)
+        return [Reply(str(each), 0 if number else 1, 0 if number else count, is_cut=False) for number, each in enumerate(said)]
+
     async def stream(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float) -> AsyncIterator[str]:
         said = self._next(messages)
         text = said.text if isinstance(said, Reply) else said

@@ -121,6 +121,16 @@ async def test_the_schema_reaches_the_server(server: Server) -> None:
     assert server.asked[0]["temperature"] == 0
 
 
+async def test_several_drawn_replies_come_in_one_request(server: Server) -> None:
+    choices = [{"index": n, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"} for n, text in enumerate("ab")]
+    server.script = [Answer(completion(choices=choices))]
+    limits: dict[str, Any] = {"max_tokens": 9, "timeout_s": 5, "schema": {"type": "object"}}
+    replies = await server.chat().samples(HELLO, count=2, temperature=0.7, **limits)
+    assert [reply.text for reply in replies] == ["a", "b"]
+    assert sum(reply.tokens_out for reply in replies) == 2  # counted once
+    assert (server.asked[0]["n"], server.asked[0]["temperature"]) == (2, 0.7)
+
+
 @pytest.mark.parametrize("usage", [None, {}])
 async def test_a_server_that_counts_no_tokens_is_good_enough(server: Server, usage: object) -> None:
     server.script = [Answer(completion(usage=usage))]

@@ -164,7 +164,8 @@ def test_no_message_within_the_limit_takes_long_to_read(intake: Intake, hostile:
     with contextlib.suppress(BadRequest):
         request = read(intake, ("user", words))
         Evidence([request.text, *(file.text or "" for file in request.files)], [], []).objection(words)
-        plan_schema(tuple(Task), request.media, 4, request.text)
+        plan_schema(tuple(Task), request, 4)
+        request.for_planner()
     assert time.process_time() - started < 5
 
 

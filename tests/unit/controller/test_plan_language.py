@@ -10,39 +10,61 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from cluster.errors import PlanError
+from cluster.messages import ArtifactRef
 from cluster.tasks import TASKS, Media, Option, Task
 from controller.plan import InputFile, OutputOf, Plan, Step
 from controller.plan_language import UnservedTask, plan_schema, read_plan, write_plan
+from controller.request import Request, RequestFile
 
 ALL = tuple(Task)
 FILES = {"f1": Media.TEXT, "f2": Media.IMAGE, "f3": Media.AUDIO, "f4": Media.VIDEO}
-QUOTED = "say hello, I lost my keys, a cat, quoted «words»"  # the request that the quotations stand in
+QUOTING = """Say 'hello', 'I lost my keys', 'a cat' and "quoted «words»"."""
 SPEECH = {"kind": "tasks", "s1": ["translation", "f1", "zh"], "s2": ["summarization", "s1"], "s3": ["text-to-speech", "s2"]}
 
 
-QUOTING = """Say 'hello', 'I lost my keys', 'a cat' and "quoted «words»"."""
+def request(text: str = QUOTING, files: dict[str, Media] = FILES) -> Request:
+    return Request(
+        "r", text, tuple(RequestFile(name, ArtifactRef("0" * 64, f"{media}/x", 1, f"{name}.x")) for name, media in files.items())
+    )
 
 
-def allows(draft: Any, tasks: tuple[Task, ...] = ALL, files: dict[str, Media] = FILES, max_steps: int = 4) -> bool:
-    return bool(Draft202012Validator(plan_schema(tasks, files, max_steps, QUOTING)).is_valid(draft))
+def allows(draft: Any, tasks: tuple[Task, ...] = ALL, files: dict[str, Media] = FILES, max_steps: int = 4, text: str = QUOTING) -> bool:
+    return bool(Draft202012Validator(plan_schema(tasks, request(text, files), max_steps)).is_valid(draft))
 
 
 def test_a_text_is_one_that_the_request_quotes() -> None:
-    said = {"kind": "tasks", "s1": ["text-to-speech", {"text": "hello"}]}
-    assert allows(said)
+    assert allows({"kind": "tasks", "s1": ["text-to-speech", "q1"]})
+    assert not allows({"kind": "tasks", "s1": ["text-to-speech", "q9"]})
     assert not allows({"kind": "tasks", "s1": ["text-to-speech", {"text": "The total is ..."}]})
-    assert not Draft202012Validator(plan_schema(ALL, FILES, 4, "Say the total aloud.")).is_valid(said)
-    assert Draft202012Validator(plan_schema(ALL, {}, 4, "Say hello aloud.")).is_valid(said)
+    assert not allows({"kind": "tasks", "s1": ["text-to-speech", "q1"]}, text="Say the total aloud.")
+    assert allows({"kind": "tasks", "s1": ["text-to-speech", {"text": "hello"}]}, files={}, text="Say hello aloud.")
+
+
+def test_a_quote_is_named_by_its_number_and_stands_in_the_plan_as_its_words() -> None:
+    plan = read_plan('{"s1":["sentence-similarity","q2","q1"]}', ALL, request())
+    assert plan.step("s1").inputs == ("I lost my keys", "hello")
+
+
+@pytest.mark.parametrize(
+    ("said", "question"),
+    [("s1", OutputOf("s1")), ("f1", InputFile("f1")), ("q3", "a cat"), ("What is it?", "What is it?"), ("s1 or s2?", "s1 or s2?")],
+)
+def test_a_question_may_be_what_a_step_a_file_or_a_quote_says(said: str, question: Any) -> None:
+    draft = {"kind": "tasks", "s1": ["automatic-speech-recognition", "f3"], "s2": ["visual-question-answering", "f2", said]}
+    assert allows(draft)
+    plan = read_plan(json.dumps(draft), ALL, request())
+    assert plan.step("s2").options == {Option.QUESTION: question}
+    assert plan.step("s2").needs == (("s1",) if said == "s1" else ())
 
 
 def test_an_instruction_may_be_worded_by_the_planner_also_beside_files() -> None:
     edited = {"kind": "tasks", "s1": ["image-editing", {"text": "make the sky red"}, "f2"]}
     assert allows(edited)
-    assert read_plan(json.dumps(edited), ALL, FILES, "Could the sky be red?").step("s1").inputs == ("make the sky red", InputFile("f2"))
+    assert read_plan(json.dumps(edited), ALL, request("Could the sky be red?")).step("s1").inputs == ("make the sky red", InputFile("f2"))
 
 
 def test_the_schema_is_one() -> None:
-    Draft202012Validator.check_schema(plan_schema(ALL, FILES, 3))
+    Draft202012Validator.check_schema(plan_schema(ALL, request(), 3))
 
 
 @pytest.mark.parametrize(
@@ -53,15 +75,15 @@ def test_the_schema_is_one() -> None:
         SPEECH,
         {"kind": "tasks", "s1": ["image-to-text", "f2"], "s2": ["question-answering", "s1", "What did it cost?"]},
         {"kind": "tasks", "s1": ["automatic-speech-recognition", "f3"], "s2": ["text-classification", "s1"]},
-        {"kind": "tasks", "s1": ["sentence-similarity", "f1", {"text": "hello"}]},
-        {"kind": "tasks", "s1": ["zero-shot-classification", {"text": "I lost my keys"}, ["sports", "misfortune"]]},
+        {"kind": "tasks", "s1": ["sentence-similarity", "f1", "q1"]},
+        {"kind": "tasks", "s1": ["zero-shot-classification", "q2", ["sports", "misfortune"]]},
         {"kind": "cannot", "task": "web-search"},
     ],
 )
 def test_the_schema_allows_what_can_be_read(draft: dict[str, Any]) -> None:
     assert allows(draft)
     if draft["kind"] != "cannot":
-        assert len(read_plan(json.dumps(draft), ALL, FILES, QUOTED).steps) == len(draft) - 1
+        assert len(read_plan(json.dumps(draft), ALL, request()).steps) == len(draft) - 1
 
 
 @pytest.mark.parametrize(
@@ -72,7 +94,7 @@ def test_the_schema_allows_what_can_be_read(draft: dict[str, Any]) -> None:
         ({"kind": "tasks", "s1": ["translation", "f9", "zh"]}, "an unknown file"),
         ({"kind": "tasks", "s1": ["translation", "f2", "zh"]}, "a picture where a text goes"),
         ({"kind": "tasks", "s1": ["image-to-text", "f1"]}, "a text where a picture goes"),
-        ({"kind": "tasks", "s1": ["image-to-text", {"text": "a cat"}]}, "quoted words where a picture goes"),
+        ({"kind": "tasks", "s1": ["image-to-text", "q3"]}, "quoted words where a picture goes"),
         ({"kind": "tasks", "s1": ["translation", "f1"]}, "a missing option"),
         ({"kind": "tasks", "s1": ["translation", "f1", "klingon"]}, "an unknown language"),
         ({"kind": "tasks", "s1": ["translation", "zh"]}, "a missing input"),
@@ -99,30 +121,30 @@ def test_a_task_that_is_not_deployed_can_be_declined_and_not_planned() -> None:
 
 
 def test_a_task_whose_medium_nobody_can_give_is_not_offered() -> None:
-    assert "image-to-text" not in json.dumps(plan_schema((Task.IMAGE_TO_TEXT, Task.TRANSLATION), {}, 2)["anyOf"][1])
+    assert "image-to-text" not in json.dumps(plan_schema((Task.IMAGE_TO_TEXT, Task.TRANSLATION), request(files={}), 2)["anyOf"][1])
 
 
 def test_a_medium_that_an_earlier_step_makes_can_be_eaten_later_only() -> None:
     tasks = (Task.TEXT_TO_SPEECH, Task.AUTOMATIC_SPEECH_RECOGNITION)
-    heard = {"kind": "tasks", "s1": ["text-to-speech", {"text": "hello"}], "s2": ["automatic-speech-recognition", "s1"]}
+    heard = {"kind": "tasks", "s1": ["text-to-speech", "q1"], "s2": ["automatic-speech-recognition", "s1"]}
     assert allows(heard, tasks, {})
     assert not allows({"kind": "tasks", "s1": ["automatic-speech-recognition", "s1"]}, tasks, {})
 
 
 def test_a_reply_becomes_a_plan() -> None:
-    plan = read_plan(json.dumps(SPEECH), ALL, FILES, QUOTED)
+    plan = read_plan(json.dumps(SPEECH), ALL, request())
     assert plan.step("s1") == Step("s1", Task.TRANSLATION, (InputFile("f1"),), {Option.LANGUAGE: "zh"})
     assert plan.step("s3").inputs == (OutputOf("s2"),)
 
 
 @pytest.mark.parametrize("reply", ["{}", '{"kind": "chat"}', '{"kind": "knowledge"}', '{"kind": "tasks"}'])
 def test_a_reply_without_steps_is_an_empty_plan(reply: str) -> None:
-    assert read_plan(reply, ALL, {}, QUOTED) == Plan()
+    assert read_plan(reply, ALL, request(files={})) == Plan()
 
 
 def test_a_task_that_nobody_serves_is_said_with_those_that_are() -> None:
     with pytest.raises(UnservedTask, match=r"text-to-image.*translation"):
-        read_plan('{"kind": "cannot", "task": "text-to-image"}', (Task.TRANSLATION,), {}, QUOTED)
+        read_plan('{"kind": "cannot", "task": "text-to-image"}', (Task.TRANSLATION,), request(files={}))
 
 
 @pytest.mark.parametrize(
@@ -146,14 +168,16 @@ def test_a_task_that_nobody_serves_is_said_with_those_that_are() -> None:
         ('{"s1": ["zero-shot-classification", "f1", "one, two"]}', "no value for the option labels"),
         ('{"s1": ["translation", "f1", "zh", "more"]}', "takes 1 inputs and 1 options"),
         ('{"s1": ["translation", {"text": "made up"}, "zh"]}', "made up.* does not stand in the request"),
-        ('{"s1": ["translation", "f2", "zh"]}', "eats text, but f2 is image"),
+        ('{"s1": ["translation", "q9", "zh"]}', "the request has no quote q9"),
+        ('{"s1": ["question-answering", "f1", "f2"]}', "option question is text, but f2 is image"),
+        ('{"s1": ["question-answering", "f1", "s7"]}', "no step has id s7"),
         ('{"s1": ["translation", "s2", "zh"], "s2": ["translation", "s1", "en"]}', "wait for each other"),
         ('{"s2": ["translation", "s1", "zh"]}', "no step has id s1"),
     ],
 )
 def test_a_wrong_reply_is_explained(reply: str, why: str) -> None:
     with pytest.raises(PlanError, match=why):
-        read_plan(reply, ALL, FILES, QUOTED)
+        read_plan(reply, ALL, request())
 
 
 quick = settings(max_examples=40, deadline=None, database=None, phases=[Phase.explicit, Phase.generate])  # a core is shared
@@ -169,7 +193,7 @@ json_values = st.recursive(
 @given(json_values)
 def test_any_json_is_a_plan_or_a_plan_error(draft: Any) -> None:
     with suppress(PlanError):
-        plan = read_plan(json.dumps(draft), ALL, FILES, QUOTED)
+        plan = read_plan(json.dumps(draft), ALL, request())
         assert plan == Plan() or {step.id for step in plan.steps} == set(draft) - {"kind"}
 
 
@@ -194,11 +218,11 @@ def plans(draw: st.DrawFn) -> Plan:
 @quick
 @given(plans())
 def test_a_plan_that_is_written_is_allowed_by_the_schema_and_read_as_the_same_plan(plan: Plan) -> None:
-    written = write_plan(plan)
+    written = write_plan(plan, request())
     assert allows(json.loads(written), max_steps=5)
-    assert read_plan(written, ALL, FILES, QUOTED) == plan
+    assert read_plan(written, ALL, request()) == plan
 
 
 def test_a_reply_nested_without_end_is_a_plan_error() -> None:
     with pytest.raises(PlanError, match="nested too deeply"):
-        read_plan('{"s1":' + "[" * 100_000, ALL, FILES, "x")
+        read_plan('{"s1":' + "[" * 100_000, ALL, request("x"))

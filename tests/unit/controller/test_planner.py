@@ -98,3 +98,45 @@ async def test_the_prompt_speaks_of_deployed_tasks_only() -> None:
 def test_the_constant_part_of_the_prompt_depends_on_no_request() -> None:
     one, other = planner(ScriptedChat()), planner(ScriptedChat())
     assert one.constant_messages == other.constant_messages
+
+
+def drawing(*script: str) -> Planner:
+    return Planner(ScriptedChat(*script), tuple(Task), Planning(samples=3))
+
+
+OTHER = '{"s1":["summarization","f1"]}'
+
+
+async def test_of_several_drafts_the_most_agreed_on_is_the_plan() -> None:
+    planned = await drawing(OTHER, GOOD, GOOD).plan(REQUEST)
+    assert [step.task for step in planned.plan.steps] == [Task.TRANSLATION]
+    assert (planned.tokens_in, planned.tokens_out, planned.was_repaired) == (1, 3, False)
+
+
+async def test_drafts_that_cannot_be_read_do_not_count() -> None:
+    assert (await drawing(WRONG, "Sure!", OTHER).plan(REQUEST)).plan.steps[0].task is Task.SUMMARIZATION
+
+
+async def test_when_no_draft_can_be_read_the_first_is_repaired() -> None:
+    planned = await drawing(WRONG, WRONG, "Sure!", GOOD).plan(REQUEST)
+    assert planned.was_repaired
+    assert planned.plan.steps[0].task is Task.TRANSLATION
+
+
+async def test_a_request_is_declined_when_most_drafts_decline_it() -> None:
+    cannot = '{"kind":"cannot","task":"web-search"}'
+    with pytest.raises(UnservedTask, match="web-search"):
+        await drawing(cannot, GOOD, cannot).plan(REQUEST)
+    assert (await drawing(cannot, GOOD, GOOD).plan(REQUEST)).plan.steps
+
+
+async def test_a_made_up_text_gives_way_to_the_request_when_it_comes_again() -> None:
+    made_up = '{"s1":["text-to-speech",{"text":"The sum is 4."}]}'
+    planned = await planner(ScriptedChat(made_up, made_up)).plan(Request("r", "Add two and two."))
+    assert planned.plan.steps[0].inputs == ("Add two and two.",)
+
+
+async def test_a_trained_planner_gets_no_demonstrations() -> None:
+    chat = ScriptedChat(GOOD)
+    await Planner(chat, tuple(Task), Planning(demonstrations=False)).plan(REQUEST)
+    assert [message["role"] for message in chat.asked[0]] == ["system", "user"]
