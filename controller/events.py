@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from time import perf_counter
 from typing import Any
 
 from cluster.messages import ArtifactRef, Done, Failed, Skipped, TaskResult
@@ -11,8 +12,12 @@ from controller.selector import Choice
 
 @dataclass(frozen=True, slots=True)
 class PlanMade:
+    """The plan; with `replan`, the steps that planning for the n-th time again added, and `why`."""
+
     plan: Plan
     choices: Mapping[str, Choice]
+    replan: int = 0
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,10 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
+    """`reused`: an earlier run made the result, of the same model and inputs."""
+
     result: TaskResult
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,15 @@ Event = PlanMade | StepStarted | StepEnded | AnswerText
 Emit = Callable[[Event], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Replan:
+    """One planning again: the steps it added, or `refused`, the reason why it added none."""
+
+    why: str
+    steps: tuple[str, ...] = ()
+    refused: str = ""
+
+
 @dataclass(slots=True)
 class Run:
     """The record of a run. Seconds are wall time of each stage."""
@@ -43,7 +60,11 @@ class Run:
     id: str
     plan: Plan = Plan()
     choices: Mapping[str, Choice] = field(default_factory=dict)
-    results: Mapping[str, TaskResult] = field(default_factory=dict)
+    results: dict[str, TaskResult] = field(default_factory=dict)
+    reused: set[str] = field(default_factory=set)  # ids of the steps whose result an earlier run made
+    replans: list[Replan] = field(default_factory=list)
+    estimates: Mapping[str, float | None] = field(default_factory=dict)  # seconds by step id, before anything ran
+    started_s: float = field(default_factory=perf_counter)  # of that clock
     answer: str = ""
     answer_was_composed: bool = False  # the LLM's own words failed the grounding check, or it gave none
     seconds: dict[str, float] = field(default_factory=dict)
@@ -52,15 +73,17 @@ class Run:
 
     @property
     def artifacts(self) -> tuple[ArtifactRef, ...]:
-        values = (result.value for result in self.results.values() if isinstance(result, Done))
+        results = (self.results.get(step.id) for step in self.plan.steps)
+        values = (result.value for result in results if isinstance(result, Done))
         return tuple(dict.fromkeys(value for value in values if isinstance(value, ArtifactRef)))
 
     def as_json(self) -> dict[str, Any]:
         return {
             "id": self.id,
             "plan": plan_as_json(self.plan, self.choices),
-            "results": [result_as_json(self.results[s.id]) for s in self.plan.steps if s.id in self.results],
+            "results": [result_as_json(self.results[s.id], s.id in self.reused) for s in self.plan.steps if s.id in self.results],
             "artifacts": [artifact_as_json(ref) for ref in self.artifacts],
+            "replans": [asdict(replan) for replan in self.replans],
             "answer_was_composed": self.answer_was_composed,
             "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
         }
@@ -68,12 +91,13 @@ class Run:
 
 def event_as_json(event: Event) -> dict[str, Any]:
     match event:
-        case PlanMade(plan=plan, choices=choices):
-            return {"event": "plan", "plan": plan_as_json(plan, choices)}
+        case PlanMade(plan=plan, choices=choices, replan=replan, why=why):
+            again = {"replan": replan, "why": why} if replan else {}
+            return {"event": "plan", "plan": plan_as_json(plan, choices), **again}
         case StepStarted(step=step):
             return {"event": "step_started", "step": step}
-        case StepEnded(result=result):
-            return {"event": "step_ended", **result_as_json(result)}
+        case StepEnded(result=result, reused=reused):
+            return {"event": "step_ended", **result_as_json(result, reused)}
         case AnswerText(text=text):
             return {"event": "answer", "text": text}
 
@@ -86,7 +110,8 @@ def plan_as_json(plan: Plan, choices: Mapping[str, Choice]) -> list[dict[str, An
     return steps
 
 
-def result_as_json(result: TaskResult) -> dict[str, Any]:
+def result_as_json(result: TaskResult, reused: bool = False) -> dict[str, Any]:
+    """With `reused`, model and span are those of the run that made it."""
     head = {"step": result.step_id, "task": result.task.value}
     match result:
         case Done(value=value):
@@ -98,6 +123,7 @@ def result_as_json(result: TaskResult) -> dict[str, Any]:
                 **shown,
                 "data": dict(result.data),
                 "span": asdict(result.span),
+                "reused": reused,
                 "fallbacks": list(result.fallbacks),
             }
         case Failed():

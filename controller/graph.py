@@ -2,13 +2,15 @@
 
 Ray resolves those futures between the replicas; nothing here waits before dispatching. What this file waits for are
 results: to report them, to cancel a step that is past its time, and to submit again what a dying replica took along.
-While the first steps run, the replicas are told which models the later ones want.
+While the first steps run, the replicas are told which models the later ones want. A step whose result may be known from an earlier
+run, once that of the steps it needs is, is the exception: it is held back until they ended.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
@@ -54,37 +56,65 @@ class Dispatch:
         return self.family.options(multiplexed_model_id=self.request.models[0])
 
 
-async def run_graph(plan: Plan, dispatches: Mapping[str, Dispatch], emit: Emit) -> dict[str, TaskResult]:
-    """Results by step id, one for every step. A cancelled run cancels the steps still going."""
-    run = _GraphRun(dispatches, emit)
-    for step in plan.steps:
+class Recall(Protocol):
+    """What earlier runs made."""
+
+    def may_know(self, step: Step) -> bool:
+        """False only where no result could be this step's, whatever it is given."""
+        ...
+
+    async def found(self, step: Step, results: Mapping[str, TaskResult]) -> Done | None:
+        """The step's result, where the same was made before of what `results` holds of the steps it needs."""
+        ...
+
+
+async def run_graph(
+    plan: Plan,
+    dispatches: Mapping[str, Dispatch],
+    emit: Emit,
+    known: Mapping[str, TaskResult] = MappingProxyType({}),
+    recall: Recall | None = None,
+) -> dict[str, TaskResult]:
+    """Results by step id, one for every step; those that are `known` are handed on, and neither run nor told.
+
+    A cancelled run cancels the steps still going.
+    """
+    run = _GraphRun(dispatches, emit, known, recall)
+    steps = [step for step in plan.steps if step.id not in known]
+    for step in steps:
         run.submit(step)
-    run.warm(plan)
+    run.warm(steps)
     try:
         async with asyncio.TaskGroup() as tasks:
-            for step in plan.steps:
+            for step in steps:
                 run.settled[step.id] = tasks.create_task(run.settle(step))
     finally:
         run.cancel_unsettled()
-    return {step.id: run.settled[step.id].result() for step in plan.steps}
+    return {step.id: known[step.id] if step.id in known else run.settled[step.id].result() for step in plan.steps}
 
 
 class _GraphRun:
-    def __init__(self, dispatches: Mapping[str, Dispatch], emit: Emit) -> None:
+    def __init__(self, dispatches: Mapping[str, Dispatch], emit: Emit, known: Mapping[str, TaskResult], recall: Recall | None) -> None:
         self._dispatches = dispatches
         self._emit = emit
-        self._futures: dict[str, Any] = {}
+        self._known = known
+        self._recall = recall
+        self._futures: dict[str, Any] = dict(known)
         self._warming: list[asyncio.Task[None]] = []
         self.settled: dict[str, asyncio.Task[TaskResult]] = {}
 
     def submit(self, step: Step) -> None:
-        upstream = [self._futures[need] for need in step.needs]
-        self._futures[step.id] = self._dispatches[step.id].submit(upstream)
+        """Unless its result may be known, or one it needs was held back for that: then `settle` submits it."""
+        waits = not self._is_first(step)
+        if waits and self._recall is not None and self._recall.may_know(step):
+            return
+        if all(need in self._futures for need in step.needs):
+            self._futures[step.id] = self._dispatches[step.id].submit([self._futures[need] for need in step.needs])
 
-    def warm(self, plan: Plan) -> None:
+    def warm(self, steps: Sequence[Step]) -> None:
         """Once for every model that only later steps want: one that a first step wants is loaded by that step."""
-        told = {self._dispatches[step.id].model for step in plan.steps if not step.needs}
-        for dispatch in (self._dispatches[step.id] for step in plan.steps if step.needs):
+        told = {self._dispatches[step.id].model for step in steps if self._is_first(step)}
+        for dispatch in (self._dispatches[step.id] for step in steps if not self._is_first(step)):
             if dispatch.model not in told:
                 told.add(dispatch.model)
                 self._warming.append(asyncio.create_task(_told(dispatch)))
@@ -93,21 +123,35 @@ class _GraphRun:
         for warming in self._warming:
             warming.cancel()
         for step_id, task in self.settled.items():
-            if task.cancelled():
+            if task.cancelled() and step_id in self._futures:
                 self._futures[step_id].cancel()
 
     async def settle(self, step: Step) -> TaskResult:
         """Follows a step to its end and reports it."""
-        needed = [await self.settled[need] for need in step.needs]
+        needed = [self._known[need] if need in self._known else await self.settled[need] for need in step.needs]
         missing = next((result for result in needed if not isinstance(result, Done)), None)
+        is_held = step.id not in self._futures
         if missing is not None:
-            self._futures[step.id].cancel()
+            if not is_held:
+                self._futures[step.id].cancel()
             result: TaskResult = Skipped(step.id, step.task, missing.step_id)
+        elif is_held and (known := await self._recalled(step, needed)) is not None:
+            self._emit(StepEnded(known, reused=True))
+            return known
         else:
+            if is_held:
+                self._futures[step.id] = self._dispatches[step.id].submit(needed)
             self._emit(StepStarted(step.id))
             result = await self._awaited(step, needed)
         self._emit(StepEnded(result))
         return result
+
+    def _is_first(self, step: Step) -> bool:
+        """Whether nothing that runs now stands before it."""
+        return all(need in self._known for need in step.needs)
+
+    async def _recalled(self, step: Step, needed: Sequence[TaskResult]) -> Done | None:
+        return await self._recall.found(step, {result.step_id: result for result in needed}) if self._recall else None
 
     async def _awaited(self, step: Step, needed: Sequence[TaskResult]) -> TaskResult:
         """The step's result; submitted again, with the results it needs, when a replica died under it or under a need."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, UploadFile
@@ -19,19 +19,26 @@ from cluster.chat import OpenAIChat
 from cluster.errors import BadRequest, HuggingGPTError, NotFound
 from cluster.hub import Hub
 from cluster.logs import log_to_stderr, logger
+from cluster.messages import ArtifactRef, Done
 from cluster.settings import AppSettings
 from cluster.tasks import TASKS
 from controller import openai_schema
 from controller.body_limit import BodyLimit
 from controller.candidates import Candidates
 from controller.conversation import read_conversation
-from controller.events import AnswerText, Event, Run, event_as_json, plan_as_json
+from controller.estimate import critical_path_s
+from controller.events import AnswerText, Emit, Event, Run, event_as_json, plan_as_json
 from controller.intake import FILE_ID_PREFIX, Intake
 from controller.live_state import LiveState
-from controller.openai_schema import ChatRequest
+from controller.openai_schema import ChatRequest, RunRequest
 from controller.pipeline import Pipeline
+from controller.plan_json import GivenPlan
 from controller.planner import Planner
+from controller.replanner import Replanner
+from controller.request import Request
 from controller.responder import Responder
+from controller.results import MOST_RESULTS, MOST_RUNS, Kept
+from controller.run_request import read_run
 from controller.selector import Selector
 
 door = FastAPI(title="HuggingGPT cluster", docs_url="/docs", redoc_url=None)
@@ -67,10 +74,10 @@ async def _broken(request: HttpRequest, exc: Exception) -> JSONResponse:
 class _Events:
     """A run in a task of its own, told as server-sent events. The task ends with the stream, whichever goes first."""
 
-    def __init__(self, pipeline: Pipeline, request: Any) -> None:
-        self._run_id = request.id
+    def __init__(self, run_id: str, work: Callable[[Emit], Awaitable[Run]]) -> None:
+        self._run_id = run_id
         self._queue: asyncio.Queue[Event | Run | HuggingGPTError] = asyncio.Queue()
-        self._task = asyncio.create_task(self._work(pipeline, request))
+        self._task = asyncio.create_task(self._follow(work))
         self._first: Event | Run | HuggingGPTError | None = None
 
     async def first(self) -> None:
@@ -98,13 +105,13 @@ class _Events:
         finally:
             self._task.cancel()
 
-    async def _work(self, pipeline: Pipeline, request: Any) -> None:
+    async def _follow(self, work: Callable[[Emit], Awaitable[Run]]) -> None:
         try:
-            self._queue.put_nowait(await pipeline.answer(request, self._queue.put_nowait))
+            self._queue.put_nowait(await work(self._queue.put_nowait))
         except HuggingGPTError as exc:
             self._queue.put_nowait(exc)
         except Exception as exc:  # noqa: BLE001 - the run's outer edge: the stream must end with a sentence, whatever happened
-            logger.exception("a run failed", extra={"request_id": request.id})
+            logger.exception("a run failed", extra={"request_id": self._run_id})
             self._queue.put_nowait(HuggingGPTError(f"the run failed inside: {type(exc).__name__}"))
 
 
@@ -122,6 +129,21 @@ def _ignore(_event: Event) -> None:
     """For callers who wait for the whole."""
 
 
+def _asked(request: Request) -> dict[str, Any]:
+    """What a plan is about: with its steps this is all that a later run needs."""
+    refs = [(file.id, file.artifact) for file in request.files]
+    files = [{"id": file_id, "name": ref.name, "media": ref.media, "sha256": ref.sha256} for file_id, ref in refs]
+    return {"request": request.text, "files": files}
+
+
+def _record(request: Request, run: Run) -> dict[str, Any]:
+    return {"object": "run", **_asked(request), "answer": run.answer, **run.as_json()}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
 def _quoted(name: str) -> str:
     from urllib.parse import quote
 
@@ -137,44 +159,91 @@ class Ingress:
     ) -> None:
         log_to_stderr()
         self._settings = settings
+        self._records: Kept[dict[str, Any]] = Kept(MOST_RUNS)
         self._artifacts = ArtifactStore(settings.artifacts)
         self._chat = OpenAIChat.from_settings(settings.llm)
         catalogue = Catalogue.of(settings)
         hub = Hub(settings.hub) if settings.hub.enabled else None
         candidates = Candidates(catalogue, settings.families, hub, settings.hub)
+        self._tasks = candidates.tasks
         self._intake = Intake(self._artifacts, settings.limits, {media for task in candidates.tasks for media in TASKS[task].inputs})
+        planning = OpenAIChat.from_settings(settings.planner_llm) if settings.planner_llm else self._chat
+        self._chats = {self._chat, planning}
+        planner = Planner(planning, candidates.tasks, settings.planning, candidates.narrower())
         self._pipeline = Pipeline(
-            planner=Planner(self._chat, candidates.tasks, settings.planning, candidates.narrower()),
+            planner=planner,
+            replanner=Replanner(planning, candidates.tasks, settings.planning, planner),
             selector=Selector(candidates, self._chat, settings.selecting, settings.llm),
             families=families,
             responder=Responder(self._chat, candidates.tasks, settings.answering, settings.llm),
             limits=settings.limits,
             cluster_state=LiveState(board).cluster_state,
+            results=Kept[Done](MOST_RESULTS),
+            is_stored=self._is_stored,
         )
         limit = int(settings.limits.max_files * settings.limits.max_upload_bytes * BASE64_GROWTH) + ENVELOPE_BYTES
         door.add_middleware(BodyLimit, max_bytes=min(limit, int(settings.limits.max_upload_bytes * 2)))
+
+    async def _answered(self, request: Request, emit: Emit, given: GivenPlan | None = None) -> Run:
+        run = await self._pipeline.answer(request, emit, given)
+        self._records.keep(run.id, _record(request, run))
+        return run
+
+    async def _streamed(self, request: Request, given: GivenPlan | None = None) -> Response:
+        events = _Events(request.id, lambda emit: self._answered(request, emit, given))
+        await events.first()  # so that a request that cannot be planned gets its HTTP status
+        return StreamingResponse(events.as_sse(), media_type="text/event-stream", headers={"x-run-id": request.id})
+
+    def _is_stored(self, ref: ArtifactRef) -> bool:
+        try:
+            self._artifacts.ref(ref.sha256)
+        except NotFound:
+            return False
+        return True
 
     @door.post("/v1/chat/completions")
     async def chat(self, body: ChatRequest) -> Response:
         request = await asyncio.to_thread(read_conversation, body, self._intake, self._settings.limits)
         if body.stream:
-            events = _Events(self._pipeline, request)
-            await events.first()  # so that a request that cannot be planned gets its HTTP status
-            return StreamingResponse(events.as_sse(), media_type="text/event-stream", headers={"x-run-id": request.id})
-        run = await self._pipeline.answer(request, _ignore)
+            return await self._streamed(request)
+        run = await self._answered(request, _ignore)
         tokens = run.tokens_in, run.tokens_out
         reply = openai_schema.completion(run.id, run.answer, tokens, run=run.as_json())
         return JSONResponse(reply, headers={"x-run-id": run.id})
 
     @door.post("/v1/plan")
     async def plan(self, body: ChatRequest) -> Response:
-        """The plan and the chosen models, nothing run."""
+        """The plan, the chosen models and how long they should take, nothing run. POST /v1/runs takes it, edited or not.
+
+        `estimated_s` is the longest chain of steps, without the answer's words; null until each of its models has run here.
+        """
         request = await asyncio.to_thread(read_conversation, body, self._intake, self._settings.limits)
         run = Run(request.id)
         await self._pipeline.plan(request, run)
-        files = [{"id": file.id, "name": file.artifact.name, "media": file.artifact.media} for file in request.files]
-        plan = plan_as_json(run.plan, run.choices)
-        return JSONResponse({"object": "plan", "steps": plan, "files": files, "seconds": run.seconds})
+        steps = [{**step, "estimated_s": _rounded(run.estimates[step["id"]])} for step in plan_as_json(run.plan, run.choices)]
+        whole_s = _rounded(critical_path_s(run.plan, run.estimates))
+        reply = {"object": "plan", "id": run.id, **_asked(request), "steps": steps, "estimated_s": whole_s, "seconds": run.seconds}
+        return JSONResponse(reply)
+
+    @door.post("/v1/runs")
+    async def run(self, body: RunRequest) -> Response:
+        """Runs a plan as POST /v1/plan gives it, edited or not, and answers. A step's `model` is taken; without one it is chosen.
+
+        With `reuse` a step that this process ran before, with the same model, options and inputs, is not run again; its result says
+        `reused`. What fails is not planned again: who sends a plan wants that one.
+        """
+        request, given = await asyncio.to_thread(read_run, body, self._intake, self._tasks, self._settings)
+        if body.stream:
+            return await self._streamed(request, given)
+        run = await self._answered(request, _ignore, given)
+        return JSONResponse(_record(request, run), headers={"x-run-id": run.id})
+
+    @door.get("/v1/runs/{run_id}")
+    async def record(self, run_id: str) -> Response:
+        """The record of a run that has ended. This process keeps the last ones in memory, so that it is 404 after a while or a restart."""
+        if (kept := self._records.get(run_id)) is None:
+            raise NotFound(f"no run {openai_schema.shown(run_id)} is remembered: records of the last {MOST_RUNS} runs at most are kept")
+        return JSONResponse(kept)
 
     @door.get("/v1/models")
     async def models(self) -> Response:
@@ -211,7 +280,8 @@ class Ingress:
 
     @door.get("/healthz")
     async def healthz(self) -> Response:
-        """200 when the LLM answers and has read the planner's prompt; its error otherwise."""
-        await self._chat.check()
+        """200 when the LLM answers, also one that only plans, and has read the planner's prompt; its error otherwise."""
+        for chat in self._chats:
+            await chat.check()
         await self._pipeline.ready()
         return JSONResponse({"status": "ok"})

@@ -73,6 +73,30 @@ class ChatRequest(_Form):
     named_models: list[HubId] = Field(default_factory=list, max_length=MOST_NAMED)
 
 
+class PlanFile(_Form):
+    """A file of a plan: an artifact, under the name that the steps give it."""
+
+    id: str
+    sha256: str  # or the id of an upload
+
+
+class PlanForm(_Form):
+    """What POST /v1/plan gave, edited or not; what it gave beside these three is passed over. The steps are read by plan_json.py."""
+
+    steps: list[Any]
+    files: list[PlanFile] = Field(default_factory=list)
+    request: str | None = None
+
+
+class RunRequest(_Form):
+    """`request`: what the answer is to say something to, where that is not what the plan was made for."""
+
+    plan: PlanForm
+    request: str | None = None
+    stream: bool = False
+    reuse: bool = True
+
+
 def completion(run_id: str, text: str, tokens: tuple[int, int], **ours: Any) -> dict[str, Any]:
     """A chat.completion; `ours` are fields beyond the schema, which clients keep or ignore."""
     message = {"role": "assistant", "content": text, "refusal": None}

@@ -28,7 +28,7 @@ class Progress:
     def show(self, event: Mapping[str, Any]) -> None:
         match event["event"]:
             case "plan":
-                self._plan(event["plan"])
+                self._plan(event)
             case "step_started":
                 self._line(f"[cyan]▸ {event['step']}[/] started")
             case "step_ended":
@@ -39,11 +39,14 @@ class Progress:
         self._status.stop()
         print(text, end="", flush=True)
 
-    def _plan(self, steps: list[Mapping[str, Any]]) -> None:
-        self._line("plan: " + ("no step needed" if not steps else f"{len(steps)} steps"))
+    def _plan(self, event: Mapping[str, Any]) -> None:
+        steps = event["plan"]
+        if event.get("replan"):
+            self._line(f"[yellow]planned again[/], since {escape(_short(event['why']))}: {len(steps)} more steps")
+        else:
+            self._line("plan: " + ("no step needed" if not steps else f"{len(steps)} steps"))
         for step in steps:
-            given = [*(next(iter(source.values())) for source in step["inputs"]), *step["options"].values()]
-            shown = escape(_short(", ".join(map(str, given))))
+            shown = escape(_short(", ".join(map(given, [*step["inputs"], *step["options"].values()]))))
             why = step["reason"].partition(";")[0]  # the score is for the record
             self._console.print(f"  {step['id']}  {step['task']}({shown})  [dim]{step['model']}, {why}[/]")
         self._status.update("working …" if steps else "answering …")
@@ -54,8 +57,8 @@ class Progress:
             case "done":
                 span = event["span"]
                 shown = event.get("text") or event["artifact"]["name"]
-                took = span["finished_s"] - span["started_s"]
-                self._line(f"[green]✓ {step}[/] {task} {took:.1f} s  [dim]{escape(_short(shown))}[/]")
+                took = "as before" if event.get("reused") else f"{span['finished_s'] - span['started_s']:.1f} s"
+                self._line(f"[green]✓ {step}[/] {task} {took}  [dim]{escape(_short(shown))}[/]")
             case "failed":
                 self._line(f"[red]✗ {step}[/] {task}: {escape(event['reason'])}")
             case "skipped":
@@ -63,6 +66,13 @@ class Progress:
 
     def _line(self, text: str) -> None:
         self._console.print(f"[dim]{time.monotonic() - self._started:6.1f} s[/]  {text}")
+
+
+def given(value: Any) -> str:
+    """An input or an option of a step: the id or the text that it is."""
+    if isinstance(value, Mapping):
+        return str(next(iter(value.values())))
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _short(text: str) -> str:

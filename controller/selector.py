@@ -3,11 +3,13 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from cluster.catalogue import ModelCard
 from cluster.chat import ChatModel, Message
-from cluster.errors import BadRequest, HuggingGPTError, LanguageModelError, ModelUnavailable, PlanError
+from cluster.errors import BadRequest, HuggingGPTError, LanguageModelError, ModelUnavailable, NotFound, PlanError
 from cluster.language import detect_language
 from cluster.metrics import count_tokens
 from cluster.settings import LanguageModelClient, Selecting
@@ -49,33 +51,57 @@ class Selector:
         self._settings = settings
         self._timeout_s = llm.timeout_s
 
-    async def choose(self, plan: Plan, request: Request, cluster: ClusterState) -> dict[str, Choice]:
-        """By step id. Raises PlanError when no model fits a step, BadRequest when a named model cannot do it."""
-        named = await self._named(plan, request)
-        open_tasks = dict.fromkeys(step.task for step in plan.steps if step.id not in named)
-        found = await self._candidates.for_tasks(open_tasks)
+    async def choose(
+        self, plan: Plan, request: Request, cluster: ClusterState, wanted: Mapping[str, Sequence[str]] = MappingProxyType({})
+    ) -> dict[str, Choice]:
+        """By step id; `wanted` are the models, best first, that a plan itself names for a step.
+
+        Raises PlanError when no model fits a step, BadRequest when a named model cannot do it.
+        """
+        as_wanted = {step.id: await self._as_wanted(step, wanted[step.id]) for step in plan.steps if step.id in wanted}
+        steps = [step for step in plan.steps if step.id not in as_wanted]
+        named = await self._named(steps, request)
+        found = await self._candidates.for_tasks(dict.fromkeys(step.task for step in steps if step.id not in named))
         spoken = languages_of(plan, request)
         ranked = {
             step.id: self._ranked([named[step.id]] if step.id in named else _fitting(step, found[step.task], spoken[step.id]), cluster)
-            for step in plan.steps
+            for step in steps
         }
-        close = {step.id: self._close(ranked[step.id]) for step in plan.steps}
-        open_steps = [step for step in plan.steps if len(close[step.id]) > 1]
+        close = {step.id: self._close(ranked[step.id]) for step in steps}
+        open_steps = [step for step in steps if len(close[step.id]) > 1]
         picks = await self._asked(open_steps, close, request) if open_steps else {}
-        choices = await asyncio.gather(*(self._choice(step, ranked[step.id], picks.get(step.id), step.id in named) for step in plan.steps))
-        return {step.id: choice for step, choice in zip(plan.steps, choices, strict=True)}
+        choices = await asyncio.gather(*(self._choice(step, ranked[step.id], picks.get(step.id), step.id in named) for step in steps))
+        return as_wanted | {step.id: choice for step, choice in zip(steps, choices, strict=True)}
 
-    async def _named(self, plan: Plan, request: Request) -> dict[str, Candidate]:
+    async def _as_wanted(self, step: Step, models: Sequence[str]) -> Choice:
+        """The first must do the step; of the others, fallbacks, only those stay that can, since a plan may have been edited since."""
+        first, *others = dict.fromkeys(models)
+        try:
+            candidate = await self._candidates.named(first, step.task)
+        except (BadRequest, NotFound) as exc:
+            raise BadRequest(f"{step.id}: {exc.message}") from exc
+        if step.task not in candidate.tasks:
+            raise BadRequest(f"{step.id}: the model {first} does not do {step.task}; a step without `model` gets one that does")
+        cards = {first: await self._candidates.pinned(candidate, step.task)}
+        for other in others:
+            with suppress(HuggingGPTError):
+                fallback = await self._candidates.named(other, step.task)
+                if step.task in fallback.tasks and fallback.family == candidate.family:
+                    cards[other] = await self._candidates.pinned(fallback, step.task)
+        hub_cards = {model: card for model, card in cards.items() if not self._candidates.is_own(model)}
+        return Choice(tuple(cards), "named in the plan", candidate.family, hub_cards)
+
+    async def _named(self, open_steps: Sequence[Step], request: Request) -> dict[str, Candidate]:
         """The candidate of each step whose model the person, or else the configuration, has named."""
         wanted = {**self._settings.models, **(request.models or {})}
-        chosen = {step.id: await self._candidates.named(wanted[step.task], step.task) for step in plan.steps if step.task in wanted}
-        for step in plan.steps:
+        chosen = {step.id: await self._candidates.named(wanted[step.task], step.task) for step in open_steps if step.task in wanted}
+        for step in open_steps:
             if step.id in chosen and step.task not in chosen[step.id].tasks:
                 raise BadRequest(f"the model {chosen[step.id].id} does not do {step.task}")
         for model_id in request.named:
             candidate = await self._candidates.named(model_id)
-            steps = [step.id for step in plan.steps if step.task in candidate.tasks]
-            if plan.steps and not steps:
+            steps = [step.id for step in open_steps if step.task in candidate.tasks]
+            if open_steps and not steps:
                 raise BadRequest(f"the model {model_id} does {', '.join(candidate.tasks)}, and the plan for this request has no such step")
             chosen.update(dict.fromkeys(steps, candidate))
         return chosen

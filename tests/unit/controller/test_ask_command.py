@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.ask_command import _free
 from controller.cli import main
+from controller.client import free
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -77,7 +77,7 @@ def test_an_unusable_name_is_told_without_its_error_number(capsys: pytest.Captur
 
 def test_a_name_that_is_taken_gets_a_number(tmp_path: Path) -> None:
     for name in ("cat.png", "cat-2.png", "cat-3.png"):
-        assert _free(tmp_path / "cat.png") == tmp_path / name
+        assert free(tmp_path / "cat.png") == tmp_path / name
         (tmp_path / name).touch()
 
 

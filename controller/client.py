@@ -1,0 +1,136 @@
+"""A client of the HTTP door, as the commands use it: the openai SDK as anybody would use it, with its errors turned into one sentence."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import openai
+from openai import OpenAI, Stream
+from openai.types.chat import ChatCompletionChunk
+
+from cluster.errors import BadFile, HuggingGPTError, LanguageModelError
+from controller.openai_schema import MODEL
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+TIMEOUT_S = 1800.0
+
+
+class Client:
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._openai = OpenAI(base_url=f"{self._url}/v1", api_key="none", timeout=TIMEOUT_S, max_retries=0)
+
+    def asked(self, request: str, files: Sequence[Path], models: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """The chunks of the answer to a request. Raises HuggingGPTError with one sentence, as all of these do."""
+        try:
+            messages = self._messages(request, files)
+            ours = {"named_models": list(models)}
+            stream: Any = self._openai.chat.completions.create(model=MODEL, messages=messages, stream=True, extra_body=ours)
+            for chunk in stream:
+                yield chunk.model_dump()
+        except openai.OpenAIError as exc:
+            raise self._explained(exc) from exc
+
+    def run(self, plan: Mapping[str, Any], *, reuse: bool) -> Iterator[Mapping[str, Any]]:
+        """The chunks of the answer that a plan comes to."""
+        try:
+            self._check()
+            body = {"plan": plan, "reuse": reuse, "stream": True}
+            kind = Stream[ChatCompletionChunk]
+            for chunk in self._openai.post("/runs", body=body, cast_to=ChatCompletionChunk, stream=True, stream_cls=kind):
+                yield chunk.model_dump()
+        except openai.OpenAIError as exc:
+            raise self._explained(exc) from exc
+
+    def plan(self, request: str, files: Sequence[Path], models: Sequence[str]) -> dict[str, Any]:
+        try:
+            body = {"model": MODEL, "messages": self._messages(request, files), "named_models": list(models)}
+            plan: dict[str, Any] = self._openai.post("/plan", body=body, cast_to=dict[str, Any])
+        except openai.OpenAIError as exc:
+            raise self._explained(exc) from exc
+        return plan
+
+    def save(self, artifacts: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+        """Downloads what the run made under its own names, without overwriting anything."""
+        paths = []
+        for artifact in artifacts:
+            try:
+                content = self._openai.files.content(artifact["sha256"]).content
+                folder.mkdir(parents=True, exist_ok=True)
+                path = free(folder / Path(artifact["name"]).name)
+                path.write_bytes(content)
+            except openai.OpenAIError as exc:
+                raise self._explained(exc) from exc
+            except OSError as exc:
+                raise HuggingGPTError(f"{artifact['name']} cannot be saved in {folder}: {exc.strerror}") from exc
+            paths.append(path)
+        return paths
+
+    def _check(self) -> None:
+        """Raises HuggingGPTError with what answers, where that is another program: it might take a request for its own."""
+        try:
+            reply: Any = self._openai.models.with_raw_response.list()
+        except openai.APIStatusError as exc:
+            reply = exc.response
+        if MODEL not in _model_ids(reply.text):
+            kind = reply.headers.get("content-type", "nothing that is named")
+            said = f"GET {self._url}/v1/models gave HTTP {reply.status_code}, {kind}"
+            raise HuggingGPTError(f"what answers at {self._url} is no HuggingGPT service: {said}")
+
+    def _messages(self, request: str, files: Sequence[Path]) -> Any:
+        """All files are read, and it is known who answers, before the first is sent."""
+        contents = [read(path) for path in files]
+        self._check()
+        parts: list[dict[str, Any]] = []
+        for path, content in zip(files, contents, strict=True):
+            uploaded = self._openai.files.create(file=(path.name, content), purpose="user_data")
+            parts.append({"type": "file", "file": {"file_id": uploaded.id}})
+        return [{"role": "user", "content": [*parts, {"type": "text", "text": request}]}]
+
+    def _explained(self, exc: openai.OpenAIError) -> HuggingGPTError:
+        match exc:
+            case openai.APIStatusError(body={"message": str(message)}) | openai.APIError(body={"message": str(message)}):
+                return HuggingGPTError(message)
+            case openai.APITimeoutError():
+                return LanguageModelError(f"no answer from {self._url} within {TIMEOUT_S:g} s")
+            case openai.APIConnectionError():
+                return HuggingGPTError(f"no service answers at {self._url}; start one with `hgpt serve`")
+            case _:
+                return HuggingGPTError(f"the service at {self._url} failed: {exc}")
+
+
+def read(path: Path) -> bytes:
+    """Raises BadFile."""
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise BadFile(f"{path} cannot be read: {exc.strerror}") from exc
+
+
+def check_folder(folder: Path) -> None:
+    """Raises HuggingGPTError when nothing could be saved there, before minutes go into making it. Creates nothing."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise HuggingGPTError(f"files cannot be saved in {folder}: {there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise HuggingGPTError(f"files cannot be saved in {folder}: you may not write in {there}")
+
+
+def free(path: Path) -> Path:
+    """The path, or where it is taken one with a number."""
+    number = 1
+    other = path
+    while other.exists():
+        number += 1
+        other = path.with_stem(f"{path.stem}-{number}")
+    return other
+
+
+def _model_ids(text: str) -> set[str]:
+    """Of an OpenAI list of models; none of any other text."""
+    try:
+        return {model["id"] for model in json.loads(text)["data"]}
+    except (ValueError, KeyError, TypeError):
+        return set()

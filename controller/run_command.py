@@ -1,0 +1,50 @@
+"""`hgpt run`: a plan file, as `hgpt plan --json` printed it and a person may have edited it, run by the service."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import BadRequest
+from controller.ask_command import Asked, add_reply_options, follow, print_outcome
+from controller.client import Client, check_folder, read
+from controller.progress import Progress
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser("run", help="run a plan that `hgpt plan --json` printed, edited or not")
+    parser.add_argument("plan", type=Path, help="the plan's JSON file")
+    parser.add_argument("--no-reuse", action="store_true", help="compute every step, also those that did not change since an earlier run")
+    add_reply_options(parser)
+    parser.set_defaults(run=run_command)
+
+
+def run_command(args: argparse.Namespace) -> int:
+    plan = read_plan_file(args.plan)
+    if args.save:
+        check_folder(args.save)
+    client = Client(args.url)
+    with Progress(sys.stderr) as progress:
+        record, answer = follow(client.run(plan, reuse=not args.no_reuse), progress, answer_is_shown=not args.json)
+    return print_outcome(Asked(record, answer, tuple(client.save(record["artifacts"], args.save or Path()))), as_json=args.json)
+
+
+def read_plan_file(path: Path) -> dict[str, Any]:
+    """Only whether it is a plan at all; the service checks its steps. Raises BadFile or BadRequest."""
+    try:
+        plan = json.loads(read(path).decode("utf-8"), parse_constant=_refuse)
+    except json.JSONDecodeError as exc:
+        raise BadRequest(f"{path} is not JSON: {exc.msg} in line {exc.lineno}") from exc
+    except (UnicodeDecodeError, RecursionError) as exc:
+        raise BadRequest(f"{path} is not JSON that can be read") from exc
+    if not isinstance(plan, dict) or not isinstance(plan.get("steps"), list):
+        raise BadRequest(f"{path} is no plan: `hgpt plan --json` prints one, an object with a list of steps")
+    if not plan["steps"]:
+        raise BadRequest(f"the plan in {path} has no steps")
+    return plan
+
+
+def _refuse(constant: str) -> None:
+    """Python reads it, JSON does not have it."""
+    raise BadRequest(f"the plan holds {constant}, which is no number in JSON")

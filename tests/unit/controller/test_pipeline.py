@@ -1,0 +1,123 @@
+"""The whole way of a request on families that are plain asyncio: planning again stops in time, and where it is switched off."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from cluster.catalogue import Catalogue, ModelCard
+from cluster.messages import Done, Failed, Span, TaskRequest, TaskResult
+from cluster.settings import Answering, FamilySettings, HubSettings, LanguageModelClient, Limits, Planning, Selecting
+from cluster.state import ClusterState
+from cluster.tasks import Task
+from controller.candidates import Candidates
+from controller.events import Event, PlanMade, Run, StepEnded
+from controller.pipeline import Pipeline
+from controller.planner import Planner
+from controller.replanner import Replanner
+from controller.request import Request
+from controller.responder import Responder
+from controller.results import Kept
+from controller.selector import Selector
+from tests.fakes_chat import ScriptedChat
+
+TASKS = (Task.SUMMARIZATION, Task.TEXT_GENERATION, Task.TEXT_CLASSIFICATION)
+REQUEST = Request("r", "go")
+FAILS, WORKS, HANGS = "text-generation", "summarization", "text-classification"  # what AFamily does with each
+
+
+@dataclass(frozen=True)
+class AFamily:
+    """A handle whose steps end by their task, and note that they ran."""
+
+    ran: list[str]
+
+    def options(self, *, multiplexed_model_id: str) -> "AFamily":
+        return self
+
+    @property
+    def run(self) -> "_Method":
+        return _Method(self._work)
+
+    @property
+    def warm(self) -> "_Method":
+        return _Method(self._warm)
+
+    async def _work(self, request: TaskRequest, *_upstream: Any) -> TaskResult:
+        self.ran.append(request.step_id)
+        if request.task == HANGS:
+            await asyncio.sleep(60)
+        if request.task == FAILS:
+            return Failed(request.step_id, request.task, "no")
+        return Done(request.step_id, request.task, request.models[0], "done", Span(0, 0, 0, 0, "here"))
+
+    async def _warm(self, _model: str, _card: ModelCard | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Method:
+    work: Callable[..., Awaitable[Any]]
+
+    def remote(self, *arguments: Any) -> "asyncio.Future[Any]":
+        return asyncio.ensure_future(self.work(*arguments))
+
+
+async def answered(*plans: str, run_timeout_s: float = 60, max_replans: int = 2) -> tuple[Run, list[str], list[Event]]:
+    """The run, the ids of the steps that ran, and what was told."""
+    chat, planning, told, ran = ScriptedChat(*plans, "It is done."), Planning(max_replans=max_replans), list[Event](), list[str]()
+    card = ModelCard(id="org/m", family="text", loader="x", tasks=TASKS, memory_bytes=1)
+    families = {"text": FamilySettings()}
+    planner = Planner(chat, TASKS, planning)
+    pipeline = Pipeline(
+        planner=planner,
+        replanner=Replanner(chat, TASKS, planning, planner),
+        selector=Selector(Candidates(Catalogue((card,)), families, None, HubSettings()), chat, Selecting(), LanguageModelClient()),
+        families={"text": AFamily(ran)},
+        responder=Responder(chat, TASKS, Answering(), LanguageModelClient()),
+        limits=Limits(run_timeout_s=run_timeout_s),
+        cluster_state=_nothing_known,
+        results=Kept(10),
+        is_stored=lambda _ref: True,
+    )
+    return await pipeline.answer(REQUEST, told.append), ran, told
+
+
+async def _nothing_known() -> ClusterState:
+    return ClusterState()
+
+
+def a_plan(*steps: str) -> str:
+    return "{" + ",".join(f'"s{n}":{step}' for n, step in enumerate(steps, 1)) + "}"
+
+
+def step(task: str) -> str:
+    return f'["{task}",{{"text":"go"}}]'
+
+
+async def test_planning_again_adds_steps_and_tells_them() -> None:
+    run, ran, told = await answered(a_plan(step(FAILS)), a_plan(step(WORKS)))
+    assert ran == ["s1", "s2"]
+    assert [(event.replan, [s.id for s in event.plan.steps]) for event in told if isinstance(event, PlanMade)] == [(0, ["s1"]), (1, ["s2"])]
+    assert isinstance(run.results["s2"], Done) and run.choices.keys() == {"s1", "s2"}
+
+
+async def test_planning_again_is_stopped_while_there_is_time_for_an_answer() -> None:
+    started = perf_counter()
+    run, _, told = await answered(a_plan(step(FAILS)), a_plan(step(WORKS), step(HANGS)), run_timeout_s=1)
+    assert perf_counter() - started < 1
+    assert [type(run.results[step_id]) for step_id in ("s1", "s2", "s3")] == [Failed, Done, Failed]
+    stopped = run.results["s3"]
+    assert isinstance(stopped, Failed) and stopped.reason == "it was stopped, so that there was time for an answer"
+    assert [event.result.step_id for event in told if isinstance(event, StepEnded)] == ["s1", "s2", "s3"]
+    assert run.answer
+
+
+async def test_no_replans_means_that_the_planner_is_asked_once() -> None:
+    run, ran, _ = await answered(a_plan(step(FAILS)), max_replans=0)
+    assert ran == ["s1"] and run.replans == []
+
+
+async def test_when_every_step_was_done_the_planner_is_asked_once() -> None:
+    run, ran, _ = await answered(a_plan(step(WORKS)))
+    assert ran == ["s1"] and run.replans == [] and run.answer == "done"
