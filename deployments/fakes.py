@@ -23,6 +23,7 @@ from deployments.model import Call, Output
 
 _MILLISECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*ms")
 _PLAN = re.compile(r"plan:\s*(\{.*\})", re.DOTALL)
+_MARK = re.compile(r"\[q\d+\] ")  # the planner marks quotes also inside the plan that a request holds
 
 
 class FakeExpert:
@@ -57,7 +58,7 @@ def _reply(request: ChatRequest) -> str:
     if request.response_format is None:
         return "This is the echo engine: no language model is loaded."
     told = (_PLAN.search(str(message.get("content"))) for message in reversed(request.messages) if message.get("role") == "user")
-    return next((plan.group(1) for plan in told if plan), "{}")
+    return next((_MARK.sub("", plan.group(1)) for plan in told if plan), "{}")
 
 
 @door.exception_handler(RequestValidationError)

@@ -40,7 +40,9 @@ def hub_service(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("hub")
     publish_every_task(hub, folder)
     config = yaml.safe_load(Path("serve_config.yaml").read_text(encoding="utf-8"))
-    llm, app = config["applications"]
+    llm, _, app = config["applications"]
+    config["applications"] = [llm, app]
+    del app["args"]["planner_llm"]
     llm["args"] = {"engine": "echo", "deployment": {"ray_actor_options": {"num_cpus": 0.1}}}
     app["args"]["hub"] = {"enabled": True, "endpoint": hub.endpoint, "cache_s": 0, "timeout_s": 3}
     app["args"]["models"] = str(folder / "models")
@@ -71,7 +73,7 @@ def openai(fake_service: str) -> Iterator[OpenAI]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Services that end with their module first: they must not share the cores with that of the fakes, which lives to the end."""
-    first = ["test_real_inputs.py", "test_hub_models.py"]
+    first = ["test_real_inputs.py", "test_hub_models.py", "test_runs.py"]
     items.sort(
         key=lambda item: (item.path.parent.name == "cluster", first.index(item.path.name) if item.path.name in first else len(first))
     )

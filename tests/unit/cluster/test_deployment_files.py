@@ -12,6 +12,7 @@ from cluster.settings import AppSettings, EngineSettings, parse
 from cluster.tasks import Family
 from controller.app import check_families
 from controller.serve_command import read_config
+from deployments.adapters import adapter_folder
 from deployments.replica import family_deployment
 
 ROOT = Path(__file__).parents[3]
@@ -31,16 +32,26 @@ def embedded(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", ["serve_config.yaml", "benchmarks/fakes/serve_config.yaml"])
-def test_a_serve_config_holds_only_keys_that_exist(path: str) -> None:
-    assert [application["name"] for application in read_config(ROOT / path).applications] == ["llm", "hugginggpt"]
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [("serve_config.yaml", ["llm", "planner", "hugginggpt"]), ("benchmarks/fakes/serve_config.yaml", ["llm", "hugginggpt"])],
+)
+def test_a_serve_config_holds_only_keys_that_exist(path: str, names: list[str]) -> None:
+    assert [application["name"] for application in read_config(ROOT / path).applications] == names
 
 
 @pytest.mark.parametrize("path", ["serve_config.yaml", "benchmarks/fakes/serve_config.yaml"])
-def test_the_controller_asks_the_llm_that_the_same_file_serves(path: str) -> None:
+def test_the_controller_asks_the_llms_that_the_same_file_serves(path: str) -> None:
     config = read_config(ROOT / path)
-    llm, app = (application for application in config.applications)
-    assert app["args"]["llm"]["base_url"] == f"{config.url}{llm['route_prefix']}/v1"
+    *llms, app = config.applications
+    asked = [app["args"][name]["base_url"] for name in ("llm", "planner_llm") if name in app["args"]]
+    assert asked == [f"{config.url}{llm['route_prefix']}/v1" for llm in llms]
+
+
+def test_a_laptops_planner_wears_an_adapter_that_is_shipped_and_is_shown_no_demonstrations() -> None:
+    _, planner, app = read_config(ROOT / "serve_config.yaml").applications
+    assert adapter_folder(str(parse(EngineSettings, planner["args"]).adapter)).is_dir()
+    assert not parse(AppSettings, app["args"]).planning.demonstrations
 
 
 def test_a_laptop_binds_loopback_only() -> None:
@@ -48,12 +59,12 @@ def test_a_laptop_binds_loopback_only() -> None:
 
 
 def test_every_embedded_model_has_a_family_that_runs_it() -> None:
-    families = parse(AppSettings, read_config(ROOT / "serve_config.yaml").applications[1]["args"]).families
+    families = parse(AppSettings, read_config(ROOT / "serve_config.yaml").applications[-1]["args"]).families
     assert {card.family for card in Catalogue.read(BUILT_IN).cards.values() if card.tasks} <= set(families)
 
 
 def test_a_laptop_pays_nothing_for_families_that_no_embedded_model_is_of() -> None:
-    families = parse(AppSettings, read_config(ROOT / "serve_config.yaml").applications[1]["args"]).families
+    families = parse(AppSettings, read_config(ROOT / "serve_config.yaml").applications[-1]["args"]).families
     assert set(families) == set(Family)
     embedded = {card.family for card in Catalogue.read(BUILT_IN).cards.values()}
     least = {name: family.deployment["autoscaling_config"]["min_replicas"] for name, family in families.items()}
@@ -61,7 +72,7 @@ def test_a_laptop_pays_nothing_for_families_that_no_embedded_model_is_of() -> No
 
 
 def test_every_embedded_model_fits_into_a_replica_of_its_family() -> None:
-    families = parse(AppSettings, read_config(ROOT / "serve_config.yaml").applications[1]["args"]).families
+    families = parse(AppSettings, read_config(ROOT / "serve_config.yaml").applications[-1]["args"]).families
     for card in Catalogue.read(BUILT_IN).cards.values():
         assert card.memory_bytes <= families[card.family].memory_bytes, card.id
 
@@ -87,7 +98,7 @@ def test_the_kubernetes_service_has_vllm_gpu_families_that_grow_and_artifacts_th
 
 
 def test_the_kubernetes_families_that_are_always_there_fit_on_one_card(embedded: Path) -> None:
-    settings = parse(AppSettings, read_config(embedded).applications[1]["args"])
+    settings = parse(AppSettings, read_config(embedded).applications[-1]["args"])
     always = [family for family in settings.families.values() if family.deployment["autoscaling_config"]["min_replicas"]]
     assert sum(family.deployment["ray_actor_options"]["num_gpus"] for family in always) <= 1
     for family in settings.families.values():
@@ -96,7 +107,7 @@ def test_the_kubernetes_families_that_are_always_there_fit_on_one_card(embedded:
 
 def test_every_option_of_a_family_is_one_that_serve_takes(embedded: Path) -> None:
     for path in (embedded, ROOT / "serve_config.yaml", ROOT / "benchmarks/fakes/serve_config.yaml"):
-        settings = parse(AppSettings, read_config(path).applications[1]["args"])
+        settings = parse(AppSettings, read_config(path).applications[-1]["args"])
         for name, family in settings.families.items():
             assert family_deployment(name, family).name == name
 
