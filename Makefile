@@ -20,11 +20,11 @@ ifdef TORCH_INDEX
 export PIP_EXTRA_INDEX_URL := $(strip $(PIP_EXTRA_INDEX_URL) $(TORCH_INDEX))
 endif
 
-.PHONY: help demo test test-slow lint types serve bench load load-real setup weights clean
+.PHONY: help demo test test-slow lint types serve bench load load-real answers plan-quality setup weights clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 demo: SINCE := $(shell date +%s)
 demo: weights  ## start the service, ask five real requests, stop it
@@ -55,6 +55,13 @@ load: $(STAMP)  ## 20 users at once, on fake models
 
 load-real: $(STAMP)  ## 2 users against the service that runs (`make serve`)
 	$(BIN)/python -m benchmarks.load --url http://127.0.0.1:8000 --users 2 --seconds 120 --out benchmarks/results/load_real.json
+
+answers: weights  ## are the answers right? real requests, judged; goes on where it was stopped
+	$(BIN)/python -m benchmarks.answer_quality --out benchmarks/results/answer_quality.json
+
+plan-quality: $(STAMP)  ## the planner's scores: make plan-quality DATA=dev.jsonl
+	@test -n "$(DATA)" || { echo "DATA is the file with TaskBench's records: make plan-quality DATA=dev.jsonl" >&2; exit 1; }
+	$(BIN)/python -m benchmarks.plan_quality --data "$(DATA)" --out benchmarks/results/plan_quality.json
 
 setup: $(STAMP)  ## the environment, without the models
 
