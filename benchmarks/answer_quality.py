@@ -22,6 +22,7 @@ from benchmarks.answers.reply import Reply
 from benchmarks.answers.suite import Kind, Request, Suite, read_suite
 from benchmarks.measure import report
 from cluster.errors import HuggingGPTError
+from controller.client import check_folder
 from controller.serve_command import CONFIG, STOPPED_BY_SIGTERM, read_config, running
 
 FAILED = 1
@@ -33,15 +34,16 @@ def main() -> int:
     suite = read_suite()
     try:
         wanted = chosen(suite.requests, args.only, args.limit)
+        check_report_file(args.out)
         judged = _judged(suite, wanted, args)
+        print()
+        report(figures(judged), args.out)
     except (HuggingGPTError, OSError) as exc:
         print(f"answer_quality: {exc}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("answer_quality: stopped; the same command goes on from here", file=sys.stderr)
         return FAILED
-    print()
-    report(figures(judged), args.out)
     return 0
 
 
@@ -57,14 +59,21 @@ def kept(path: Path, requests: Sequence[Request]) -> dict[str, Reply]:
     """The replies of an earlier run by request, where the same was asked. A line that a stop cut short is passed over."""
     asked = {request.id: _as_asked(request) for request in requests}
     replies: dict[str, Reply] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
         try:
             record = json.loads(line)
             if asked.get(record["id"]) == {name: record[name] for name in ("turns", "files")}:
                 replies[record["id"]] = Reply.of_json(record["reply"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return replies
+
+
+def check_report_file(path: Path) -> None:
+    """Raises HuggingGPTError when no report could be written there, before hours go into it. Creates nothing."""
+    if path.is_dir() or not path.name:
+        raise HuggingGPTError(f"the report cannot be written to {path}: it is a folder")
+    check_folder(path.parent)
 
 
 def _judged(suite: Suite, wanted: Sequence[Request], args: argparse.Namespace) -> list[Judged]:

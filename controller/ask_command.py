@@ -23,14 +23,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         parser.add_argument("request", help="what is to be done, in any language")
         parser.add_argument("--file", type=Path, action="append", default=[], metavar="F", help="a text, picture or recording; repeatable")
         parser.add_argument("--model", action="append", default=[], metavar="ID", help="a model to use, as org/name; repeatable")
-        add_reply_options(parser)
+        add_reply_options(parser, makes_files=command is ask_command)
         parser.set_defaults(run=command)
 
 
-def add_reply_options(parser: argparse.ArgumentParser) -> None:
+def add_reply_options(parser: argparse.ArgumentParser, *, makes_files: bool = True) -> None:
     parser.add_argument("--json", action="store_true", help="print the whole record as JSON")
     parser.add_argument("--url", default=os.environ.get("HGPT_URL", DEFAULT_URL), help="where the service is")
-    parser.add_argument("--save", type=Path, metavar="DIR", help="where made files go (default: the current folder)")
+    if makes_files:
+        parser.add_argument("--save", type=Path, metavar="DIR", help="where made files go (default: the current folder)")
 
 
 @dataclass(frozen=True, slots=True)

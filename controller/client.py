@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 from openai import OpenAI, Stream
 from openai.types.chat import ChatCompletionChunk
 
-from cluster.errors import BadFile, HuggingGPTError, LanguageModelError
+from cluster.errors import BadFile, HuggingGPTError
 from controller.openai_schema import MODEL
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -18,9 +19,17 @@ TIMEOUT_S = 1800.0
 
 
 class Client:
+    """Raises HuggingGPTError where `url` is no address."""
+
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._openai = OpenAI(base_url=f"{self._url}/v1", api_key="none", timeout=TIMEOUT_S, max_retries=0)
+        no_address = HuggingGPTError(f"{url!r} is no address of a service; one reads {DEFAULT_URL}")
+        if not self._url.startswith(("http://", "https://")):
+            raise no_address
+        try:
+            self._openai = OpenAI(base_url=f"{self._url}/v1", api_key="none", timeout=TIMEOUT_S, max_retries=0)
+        except httpx2.InvalidURL as exc:
+            raise no_address from exc
 
     def asked(self, request: str, files: Sequence[Path], models: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """The chunks of the answer to a request. Raises HuggingGPTError with one sentence, as all of these do."""
@@ -94,7 +103,7 @@ class Client:
             case openai.APIStatusError(body={"message": str(message)}) | openai.APIError(body={"message": str(message)}):
                 return HuggingGPTError(message)
             case openai.APITimeoutError():
-                return LanguageModelError(f"no answer from {self._url} within {TIMEOUT_S:g} s")
+                return HuggingGPTError(f"no answer from {self._url} within {TIMEOUT_S:g} s")
             case openai.APIConnectionError():
                 return HuggingGPTError(f"no service answers at {self._url}; start one with `hgpt serve`")
             case _:
@@ -107,6 +116,8 @@ def read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as exc:
         raise BadFile(f"{path} cannot be read: {exc.strerror}") from exc
+    except ValueError as exc:  # a null byte
+        raise BadFile(f"{str(path)!r} is no name of a file") from exc
 
 
 def check_folder(folder: Path) -> None:

@@ -218,8 +218,7 @@ class Ingress:
         `estimated_s` is the longest chain of steps, without the answer's words; null until each of its models has run here.
         """
         request = await asyncio.to_thread(read_conversation, body, self._intake, self._settings.limits)
-        run = Run(request.id)
-        await self._pipeline.plan(request, run)
+        run = await self._pipeline.planned(request)
         steps = [{**step, "estimated_s": _rounded(run.estimates[step["id"]])} for step in plan_as_json(run.plan, run.choices)]
         whole_s = _rounded(critical_path_s(run.plan, run.estimates))
         reply = {"object": "plan", "id": run.id, **_asked(request), "steps": steps, "estimated_s": whole_s, "seconds": run.seconds}
@@ -240,8 +239,11 @@ class Ingress:
 
     @door.get("/v1/runs/{run_id}")
     async def record(self, run_id: str) -> Response:
-        """The record of a run that has ended. This process keeps the last ones in memory, so that it is 404 after a while or a restart."""
-        if (kept := self._records.get(run_id)) is None:
+        """The record of a run that has ended, by its id or that of its completion.
+
+        This process keeps the last ones in memory, so that it is 404 after a while or a restart.
+        """
+        if (kept := self._records.get(run_id.removeprefix(openai_schema.COMPLETION_PREFIX))) is None:
             raise NotFound(f"no run {openai_schema.shown(run_id)} is remembered: records of the last {MOST_RUNS} runs at most are kept")
         return JSONResponse(kept)
 

@@ -11,6 +11,7 @@ from cluster.errors import HuggingGPTError
 from cluster.tasks import Task
 
 MODEL = "hugginggpt"
+COMPLETION_PREFIX = "chatcmpl-"  # before a run's id: the id of its completion
 LONGEST_LIST = 300  # characters of a refusal that counts up what would have been right
 MOST_NAMED = 10  # models in one request
 SHOWN_CHARACTERS = 80  # of a name that a client sent, in the sentence that refuses it
@@ -180,4 +181,4 @@ def _place(error: Mapping[str, Any], body: Any) -> str:
 
 
 def _head(run_id: str, kind: str) -> dict[str, Any]:
-    return {"id": f"chatcmpl-{run_id}", "object": kind, "created": int(time.time()), "model": MODEL}
+    return {"id": f"{COMPLETION_PREFIX}{run_id}", "object": kind, "created": int(time.time()), "model": MODEL}

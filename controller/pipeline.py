@@ -4,8 +4,8 @@ Between the last two, what failed may be planned and run again. A plan that a pe
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from time import perf_counter
 
 from cluster.errors import HuggingGPTError, Overloaded, RunTimeout
@@ -63,14 +63,35 @@ class Pipeline:
 
         Raises HuggingGPTError when there is no answer at all.
         """
+        async with self._admitted():
+            run = Run(request.id)
+            with _stage(run, Stage.TOTAL):
+                await self._answer(request, run, emit, given)
+        return run
+
+    async def planned(self, request: Request) -> Run:
+        """Stages one and two alone. Raises HuggingGPTError when there is no plan."""
+        async with self._admitted():
+            run = Run(request.id)
+            await self._plan(request, run, None)
+        return run
+
+    async def ready(self) -> None:
+        """Returns when the LLM has read the planner's prompt; at once from the second time on. Raises LanguageModelError."""
+        async with self._priming:
+            if not self._is_primed:
+                await self._planner.prime()
+                self._is_primed = True
+
+    @asynccontextmanager
+    async def _admitted(self) -> AsyncIterator[None]:
+        """One of the runs in flight, for as long as a run may take; its error is counted. Raises Overloaded or RunTimeout."""
         if self._in_flight >= self._limits.max_runs_in_flight:
             raise Overloaded(f"{self._in_flight} runs are in flight, which is the limit; try again later")
         self._count(+1)
-        run = Run(request.id)
         try:
             async with asyncio.timeout(self._limits.run_timeout_s):
-                with _stage(run, Stage.TOTAL):
-                    await self._answer(request, run, emit, given)
+                yield
         except TimeoutError as exc:
             count_error(RunTimeout.code)
             raise RunTimeout(f"the run took longer than {self._limits.run_timeout_s:g} s and was stopped") from exc
@@ -79,9 +100,8 @@ class Pipeline:
             raise
         finally:
             self._count(-1)
-        return run
 
-    async def plan(self, request: Request, run: Run, given: GivenPlan | None = None) -> None:
+    async def _plan(self, request: Request, run: Run, given: GivenPlan | None) -> None:
         """Stages one and two: fills in the run's plan and choices, and how long each step should take."""
         if given is None:
             with _stage(run, Stage.PLAN):
@@ -94,15 +114,8 @@ class Pipeline:
             run.choices = await self._selector.choose(run.plan, request, state, given.models if given else {})
             run.estimates = estimates(run.plan, run.choices, state)
 
-    async def ready(self) -> None:
-        """Returns when the LLM has read the planner's prompt; at once from the second time on. Raises LanguageModelError."""
-        async with self._priming:
-            if not self._is_primed:
-                await self._planner.prime()
-                self._is_primed = True
-
     async def _answer(self, request: Request, run: Run, emit: Emit, given: GivenPlan | None) -> None:
-        await self.plan(request, run, given)
+        await self._plan(request, run, given)
         emit(PlanMade(run.plan, run.choices))
         await self._execute(request, run, emit, reuses=given is not None and given.reuses)
         if given is None:  # who sent a plan wants that one

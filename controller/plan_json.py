@@ -18,7 +18,7 @@ MOST_FALLBACKS = 10
 SHOWN_CHARACTERS = 80  # of a wrong value
 
 _ID = re.compile(r"[A-Za-z][\w-]{0,39}", re.ASCII)
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,9 @@ def _read_input(step_id: str, source: Any, max_characters: int) -> StepInput:
     match source:
         case {"text": str(text)} if len(source) == 1 and text.strip():
             return check_text(text, step_id, max_characters)
-        case {"file": str(file_id)} if len(source) == 1:
+        case {"file": str(file_id)} if len(source) == 1 and _ID.fullmatch(file_id):
             return InputFile(file_id)
-        case {"step": str(other)} if len(source) == 1:
+        case {"step": str(other)} if len(source) == 1 and _ID.fullmatch(other):
             return OutputOf(other)
     raise BadRequest(f'{step_id}: an input is {{"file": "f1"}}, {{"step": "s1"}} or {{"text": "…"}}, not {_shown(source)}')
 

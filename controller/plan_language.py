@@ -55,7 +55,9 @@ _OPTION_SCHEMA: dict[Option, dict[str, Any]] = {
     Option.LABELS: {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 10},
 }
 _FREE_TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"], "additionalProperties": False}
-_REFERENCE = re.compile(r"[fsq][1-9]\d*")
+_REFERENCE = re.compile(r"[fsq][1-9]\d*", re.ASCII)
+_STEP_ID = re.compile(r"s[1-9]\d{0,3}", re.ASCII)
+_SHOWN_CHARACTERS = 80  # of a wrong value
 
 
 def plan_schema(tasks: Collection[Task], request: Request, max_steps: int) -> dict[str, Any]:
@@ -85,24 +87,18 @@ def plan_schema(tasks: Collection[Task], request: Request, max_steps: int) -> di
 def read_plan(text: str, tasks: Collection[Task], request: Request, *, is_last: bool = False) -> Plan:
     """The Plan in a reply. Raises PlanError with what is wrong, in words that the LLM can act on.
 
-    A text must stand in the request: a plan may not make up what its steps work on. In the last reply that is asked for, the request
-    itself takes the place of such a text.
+    A text must stand in the request: a plan may not make up what its steps work on. Where the request has neither files nor quotes, and in
+    the last reply that is asked for, the request itself takes the place of such a text.
     """
-    try:
-        draft = json.loads(text)
-    except json.JSONDecodeError as exc:
-        raise PlanError(f"the plan is not JSON: {exc.msg} at character {exc.pos}") from exc
-    except RecursionError as exc:
-        raise PlanError("the plan is not JSON: it is nested too deeply") from exc
-    if not isinstance(draft, dict):
-        raise PlanError("the plan is not a JSON object")
+    draft = _read_json(text)
     kind = draft.pop("kind", None)
     if kind == Kind.CANNOT:
-        raise UnservedTask(f"no deployed model can do {draft.get('task')}; deployed tasks: {', '.join(sorted(tasks))}")
+        wanted = str(draft.get("task"))[:_SHOWN_CHARACTERS]
+        raise UnservedTask(f"no deployed model can do {wanted}; deployed tasks: {', '.join(sorted(tasks))}")
     if kind in (Kind.CHAT, Kind.KNOWLEDGE):
         return Plan()
     quotes = {quote.id: quote.text for quote in request.quotes}
-    steps = with_fitting_media([_read_step(step_id, form, tasks, quotes) for step_id, form in draft.items()], request)
+    steps = with_fitting_media([_read_step(step_id, form, tasks, quotes) for step_id, form in draft.items()], request, is_last=is_last)
     return Plan.checked([_grounded(step, request, is_last) for step in steps], request.media)
 
 
@@ -116,6 +112,23 @@ def write_plan(plan: Plan, request: Request | None = None) -> str:
 
 class UnservedTask(PlanError):
     """The LLM says that the request needs a task that is not deployed: planning again would not help."""
+
+
+def _read_json(text: str) -> dict[str, Any]:
+    try:
+        draft = json.loads(text)
+        json.dumps(draft, ensure_ascii=False).encode("utf-8")
+    except json.JSONDecodeError as exc:
+        raise PlanError(f"the plan is not JSON: {exc.msg} at character {exc.pos}") from exc
+    except UnicodeEncodeError as exc:
+        raise PlanError(r"the plan is not valid Unicode: it has half a character (\ud800 to \udfff)") from exc
+    except RecursionError as exc:
+        raise PlanError("the plan is not JSON: it is nested too deeply") from exc
+    except ValueError as exc:
+        raise PlanError("the plan is not JSON that can be read: it has a number of thousands of digits") from exc
+    if not isinstance(draft, dict):
+        raise PlanError("the plan is not a JSON object")
+    return draft
 
 
 def _quoted_schema(request: Request) -> list[dict[str, Any]]:
@@ -164,6 +177,8 @@ def _input_schema(media: Media, position: int, files: Mapping[str, Media], quote
 
 
 def _read_step(step_id: str, form: Any, tasks: Collection[Task], quotes: Mapping[str, str]) -> Step:
+    if not _STEP_ID.fullmatch(step_id):
+        raise PlanError(f"{_shown(step_id)} names no step: the steps are s1, s2, s3 and so on")
     if not isinstance(form, list) or not form or form[0] not in tasks:
         raise PlanError(f"{step_id}: a step is [task, inputs, options] with one of these tasks: {', '.join(sorted(tasks))}")
     spec = TASKS[Task(form[0])]
@@ -182,7 +197,7 @@ def _grounded(step: Step, request: Request, is_last: bool) -> Step:
     if TASKS[step.task].is_prompted:
         return step
     made_up = [source for source in step.inputs if isinstance(source, str) and _folded(source) not in _folded(request.text)]
-    if made_up and not is_last:
+    if made_up and not is_last and (request.files or request.quotes):
         raise PlanError(f'{step.id}: the text "{made_up[0][:80]}" does not stand in the request; use the output of a step instead')
     return replace(step, inputs=tuple(request.text if source in made_up else source for source in step.inputs))
 
@@ -203,7 +218,7 @@ def _read_input(step_id: str, source: Any, quotes: Mapping[str, str]) -> StepInp
             return text
         case str() if _REFERENCE.fullmatch(source):
             return _referred(step_id, source, quotes)
-    raise PlanError(f'{step_id}: an input is a file "f1", a step "s1", a quote "q1" or {{"text": "..."}}, not {json.dumps(source)[:80]}')
+    raise PlanError(f'{step_id}: an input is a file "f1", a step "s1", a quote "q1" or {{"text": "..."}}, not {_shown(source)}')
 
 
 def _referred(step_id: str, reference: str, quotes: Mapping[str, str]) -> StepInput:
@@ -219,7 +234,7 @@ def _referred(step_id: str, reference: str, quotes: Mapping[str, str]) -> StepIn
 
 def _read_option(step_id: str, option: Option, value: Any, quotes: Mapping[str, str]) -> StepOption:
     match option, value:
-        case Option.LABELS, [*labels] if len(labels) > 1 and all(isinstance(label, str) and label for label in labels):
+        case Option.LABELS, [*labels] if len(labels) > 1 and all(isinstance(label, str) and label.strip() for label in labels):
             return tuple(labels)
         case Option.LANGUAGE, str() if value in LANGUAGES:
             return str(value)
@@ -229,7 +244,11 @@ def _read_option(step_id: str, option: Option, value: Any, quotes: Mapping[str, 
             return str(value)
         case Option.WANTED, str() if value in WANTED:
             return str(value)
-    raise PlanError(f"{step_id}: {json.dumps(value)[:80]} is no value for the option {option}")
+    raise PlanError(f"{step_id}: {_shown(value)} is no value for the option {option}")
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value)[:_SHOWN_CHARACTERS]
 
 
 def _write_step(step: Step, quotes: Mapping[str, str]) -> list[Any]:

@@ -8,16 +8,17 @@ from controller.plan import InputFile, OutputOf, Step, StepInput, StepOption
 from controller.request import Request
 
 
-def with_fitting_media(steps: Sequence[Step], request: Request) -> list[Step]:
+def with_fitting_media(steps: Sequence[Step], request: Request, *, is_last: bool = False) -> list[Step]:
     """The steps, each reference of the wrong medium moved to the latest step before that gives the right one, else to the first such file.
 
-    Inputs that only stand in the wrong order are put right. An instruction or a question that nothing gives is the request itself. Any
-    other reference that nothing can replace stays, and the plan's check says what is wrong with it.
+    Inputs that only stand in the wrong order are put right. An instruction that nothing gives is the request itself, and so is a question
+    that nothing gives but what it is about. Any other reference that nothing can replace stays, and the plan's check says what is wrong
+    with it.
     """
     giving: dict[str, Media] = dict(request.media)
     mended: list[Step] = []
     for step in steps:
-        mender = _Mender(step, giving, request)
+        mender = _Mender(step, giving, request, is_last)
         mended.append(replace(step, inputs=mender.inputs(), options={o: mender.option(o, v) for o, v in step.options.items()}))
         giving[step.id] = TASKS[step.task].output
     return mended
@@ -26,11 +27,12 @@ def with_fitting_media(steps: Sequence[Step], request: Request) -> list[Step]:
 class _Mender:
     """For one step; `giving` holds the media of the files and of the steps before it, in order."""
 
-    def __init__(self, step: Step, giving: Mapping[str, Media], request: Request) -> None:
+    def __init__(self, step: Step, giving: Mapping[str, Media], request: Request, is_last: bool) -> None:
         self._step = step
         self._spec = TASKS[step.task]
         self._giving = giving
         self._request = request
+        self._takes_request = self._spec.is_prompted or is_last
 
     def inputs(self) -> tuple[StepInput, ...]:
         given = self._step.inputs
@@ -41,15 +43,17 @@ class _Mender:
         return (*fitting, *given[len(fitting) :])
 
     def option(self, option: Option, value: StepOption) -> StepOption:
-        if not isinstance(value, InputFile | OutputOf) or self._media(value) in (None, Media.TEXT):
+        """Options are free words to the grammar: they alone can point at a step that is not there yet."""
+        if not isinstance(value, InputFile | OutputOf) or self._media(value) is Media.TEXT:
             return value
-        return self._latest(Media.TEXT) or self._request.text
+        instead = self._latest(Media.TEXT)
+        return self._request.text if instead is None or instead in self._step.inputs else instead
 
     def _fitting(self, source: StepInput, media: Media) -> StepInput:
         if self._media(source) in (None, media):
             return source
         instead = self._latest(media)
-        if instead is None and media is Media.TEXT and self._spec.is_prompted:
+        if instead is None and media is Media.TEXT and self._takes_request:
             return self._request.text
         return source if instead is None else instead
 

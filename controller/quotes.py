@@ -7,11 +7,30 @@ from itertools import islice
 
 MOST_QUOTES = 12
 MOST_COLONS = 20  # that are looked behind
-# No pattern may look past the next mark of its kind: a message of quotes alone must not take quadratic time.
-_QUOTE = re.compile(r"[“„«「『]([^“”„«»「」『』]+)[”“»」』]|(?<!\w)\"([^\"]+)\"(?!\w)|(?<!\w)'((?:[^']|(?<=\w)'(?=\w))+)'(?!\w)")
+# What stands in quotation marks, a group each. No pattern may look past the next mark of its kind: a message of quotes alone must not
+# take quadratic time.
+PAIRED = "|".join(
+    (
+        *(
+            r"[“„]([^“”„]+)[“”]",
+            r"(?<!\w)”([^“”„]+)”(?!\w)",
+            r"«([^«»]+)»",
+            r"»([^«»]+)«",
+            r"‹([^‹›]+)›",
+            r"「([^「」]+)」",
+            r"『([^『』]+)』",
+        ),
+        *(r"(?<!\w)‘((?:[^‘’]|(?<=\w)’(?=\w))+)’(?!\w)", r"‚([^‚‘’]+)[‘’]", r"(?<!\w)״([^״]+)״(?!\w)", r"＂([^＂]+)＂"),
+    )
+)
+DOUBLE = r"(?<!\w)\"([^\"]+)\"(?!\w)"
+SINGLE = r"(?<!\w)'((?:[^']|(?<=\w)'(?=\w))+)'(?!\w)"
+_QUOTE = re.compile(f"{PAIRED}|{DOUBLE}|{SINGLE}")
 _COLON = re.compile(r":\s++(?![\d\-*•(])|：\s*+(?!\()")
 _SENTENCE_END = re.compile(r"[.?!](?=\s|\Z)|[。？！]|\Z|\n")
-_WORDS = re.compile(r"\w+\W+\w+|[\u3040-\u30ff\u4e00-\u9fff]{4}")
+_WORDS = re.compile(r"\b\w++\W++\w|[\u3040-\u30ff\u4e00-\u9fff]{4}")
+_STANDS_FOR_FILE = re.compile(r"\(text \d+\)")  # what request.py leaves of a long passage
+_MARK = re.compile(r"\[(q\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +43,23 @@ class Quote:
 
 
 def quotes_in(text: str, names: Collection[str] = ()) -> tuple[Quote, ...]:
-    """In order of appearance: what stands in quotation marks, and what a colon introduces. A file's name in quotes is no text."""
-    found = [(m.start(), next(filter(None, m.groups())).strip()) for m in _QUOTE.finditer(text)]
-    spans = [m.span() for m in _QUOTE.finditer(text)]
-    found += [span for span in _introduced(text, spans) if span]
+    """In order of appearance: what stands in quotation marks, and what a colon introduces. A file in quotes is no text."""
+    matches = list(_QUOTE.finditer(text))
+    found = [(m.start(), m[m.lastindex or 0].strip()) for m in matches]
+    found += _introduced(text, [m.span() for m in matches])
     ids: dict[str, str] = {}
     quotes = []
     for start, words in sorted(found):
-        if not words or words in names or (words not in ids and len(ids) == MOST_QUOTES):
+        is_file = words in names or _STANDS_FOR_FILE.fullmatch(words)
+        if not words or is_file or (words not in ids and len(ids) == MOST_QUOTES):
             continue
         quotes.append(Quote(ids.setdefault(words, f"q{len(ids) + 1}"), words, start))
     return tuple(quotes)
 
 
 def marked(text: str, quotes: Sequence[Quote]) -> str:
-    """The request with `[q1]` before each quote."""
+    """The request with `[q1]` before each quote. One that the person wrote becomes `(q1)`: it numbers nothing."""
+    text = _MARK.sub(r"(\1)", text)
     for quote in reversed(quotes):
         text = f"{text[: quote.start]}[{quote.id}] {text[quote.start :]}"
     return text

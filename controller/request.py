@@ -8,7 +8,7 @@ from cluster.chat import Message
 from cluster.language import detect_language
 from cluster.messages import ArtifactRef
 from cluster.tasks import Media, Task
-from controller.quotes import Quote, marked, quotes_in
+from controller.quotes import DOUBLE, PAIRED, SINGLE, Quote, marked, quotes_in
 
 LONG_TEXT_CHARACTERS = 240  # a passage of this length inside a message becomes a file, so that a plan need not copy it
 HISTORY_CHARACTERS = 200  # of each earlier message, in the planner's prompt
@@ -21,11 +21,9 @@ _MODEL_NAMED = re.compile(
 )
 # No pattern may look past the next mark of its kind: a message of quotes alone must not take quadratic time.
 _PASSAGES = (
-    re.compile(r"```[^\n]*\n([^`]+)```"),
-    re.compile(r"[“„«「『]([^“”„«»「」『』]+)[”“»」』]"),
-    re.compile(r"(?<!\w)\"([^\"]+)\"(?!\w)"),
-    re.compile(r"(?<!\w)'((?:[^']|(?<=\w)'(?=\w))+)'(?!\w)"),
-    re.compile(r"[^\n]{,200}?(?::\s+|：\s*)(?![\"'“„«「『])(.+)\Z", re.DOTALL),
+    re.compile(r"```[^\n`]*\n([^`]+)```"),
+    *(re.compile(marks) for marks in (PAIRED, DOUBLE, SINGLE)),
+    re.compile(r"[^\n]{,200}?(?::\s+|：\s*)(?![\"'“„”«»‹「『‘‚״＂])(.+)\Z", re.DOTALL),
     re.compile(r"\A[^\n]+\n\s*\n(.+)\Z", re.DOTALL),
 )
 
@@ -85,11 +83,12 @@ def split_passages(text: str) -> tuple[str, tuple[str, ...]]:
         passages: list[str] = []
 
         def replaced(match: re.Match[str], found: list[str] = passages) -> str:
-            passage = match.group(1).strip()
+            whole = match[match.lastindex or 0]
+            passage = whole.strip()
             if len(passage) < LONG_TEXT_CHARACTERS:
                 return match.group(0)
             found.append(passage)
-            before, after = match.group(0).split(match.group(1), 1)
+            before, after = match.group(0).split(whole, 1)
             return f"{before}(text {len(found)}){after}"
 
         shorter = pattern.sub(replaced, text)

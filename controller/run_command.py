@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,29 @@ def run_command(args: argparse.Namespace) -> int:
 def read_plan_file(path: Path) -> dict[str, Any]:
     """Only whether it is a plan at all; the service checks its steps. Raises BadFile or BadRequest."""
     try:
-        plan = json.loads(read(path).decode("utf-8"), parse_constant=_refuse)
+        plan = json.loads(read(path).decode("utf-8-sig"), parse_constant=_refuse, parse_float=_finite)
+        json.dumps(plan, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as exc:
         raise BadRequest(f"{path} is not JSON: {exc.msg} in line {exc.lineno}") from exc
-    except (UnicodeDecodeError, RecursionError) as exc:
-        raise BadRequest(f"{path} is not JSON that can be read") from exc
+    except UnicodeDecodeError as exc:
+        raise BadRequest(f"{path} is not JSON that can be read: it is not in UTF-8") from exc
+    except UnicodeEncodeError as exc:
+        raise BadRequest(rf"{path} is not JSON that can be read: it has half a character (\ud800 to \udfff)") from exc
+    except RecursionError as exc:
+        raise BadRequest(f"{path} is not JSON that can be read: it is nested too deeply") from exc
+    except ValueError as exc:
+        raise BadRequest(f"{path} is not JSON that can be read: it has a number of thousands of digits") from exc
     if not isinstance(plan, dict) or not isinstance(plan.get("steps"), list):
         raise BadRequest(f"{path} is no plan: `hgpt plan --json` prints one, an object with a list of steps")
     if not plan["steps"]:
         raise BadRequest(f"the plan in {path} has no steps")
     return plan
+
+
+def _finite(number: str) -> float:
+    if math.isinf(value := float(number)):
+        raise BadRequest(f"the plan holds {number[:40]}, which is too large a number")
+    return value
 
 
 def _refuse(constant: str) -> None:

@@ -20,9 +20,10 @@ def read_run(body: RunRequest, intake: Intake, tasks: Collection[Task], settings
     Raises BadRequest with one sentence that names the step and the fault, NotFound for a file that is not there, and BadFile.
     """
     limits = settings.limits
-    text = check_text((body.request or body.plan.request or UNASKED).strip() or UNASKED, "request", limits.max_message_characters)
+    asked = next((text.strip() for text in (body.request, body.plan.request) if text and text.strip()), UNASKED)
+    text = check_text(asked, "request", limits.max_message_characters)
     if len(body.plan.files) > limits.max_files:
-        raise BadRequest(f"the plan has {len(body.plan.files)} files; the limit is {limits.max_files}")
+        raise BadRequest(f"the plan has {len(body.plan.files):,} files; the limit is {limits.max_files}")
     files = tuple(_file(entry, intake, limits.max_text_characters) for entry in body.plan.files)
     ids = [file.id for file in files]
     if twice := next((file_id for file_id in ids if ids.count(file_id) > 1), None):

@@ -71,7 +71,7 @@ def _nodes(words: Words, file: MadeFile, tasks: Collection[Task]) -> list[Node]:
     nodes = [Node(READ_BY[kind], SOURCE, is_said=chance.random() < 0.45)] if kind in READ_BY else []
     if any(node.task not in tasks for node in nodes):
         return []
-    wanted = chance.choices([1, 2, 3, 4], [30, 38, 22, 10])[0] - (1 if nodes and nodes[0].is_said else 0)
+    wanted = chance.choices([1, 2, 3, 4], [22, 32, 26, 20])[0] - (1 if nodes and nodes[0].is_said else 0)
     for _ in range(max(0, min(wanted, MOST_STEPS - len(nodes)))):
         if node := _next(words, file, nodes, tasks):
             nodes.append(node)

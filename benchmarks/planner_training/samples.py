@@ -71,10 +71,10 @@ def from_taskbench(path: Path) -> list[Told]:
 
 
 def from_task_table(seed: int, count: int) -> list[Told]:
-    """Synthetic requests: half over the laptop's tasks, the rest over the whole table and over random parts of it."""
+    """Synthetic requests: most over the laptop's tasks, the rest over the whole table and over random parts of it."""
     chosen = random.Random(seed)  # noqa: S311
-    parts: list[tuple[Sequence[Task], Mapping[Task, str], float]] = [(LAPTOP, LAPTOP_ROWS, 0.6), (tuple(Task), {}, 0.15)]
-    parts += [(tuple(chosen.sample(list(Task), chosen.randint(6, 30))), {}, 0.05) for _ in range(5)]
+    parts: list[tuple[Sequence[Task], Mapping[Task, str], float]] = [(LAPTOP, LAPTOP_ROWS, 0.75), (tuple(Task), {}, 0.1)]
+    parts += [(tuple(chosen.sample(list(Task), chosen.randint(6, 30))), {}, 0.05) for _ in range(3)]
     told = []
     for part, (tasks, narrower, share) in enumerate(parts):
         prompt = prompt_of(tasks, narrower)

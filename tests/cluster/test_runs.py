@@ -100,7 +100,8 @@ def test_a_plan_runs_as_it_was_shown(http: httpx.Client, llm: ScriptedLanguageMo
     assert [(step["model"], step["fallbacks"]) for step in run["plan"]] == [(step["model"], step["fallbacks"]) for step in plan["steps"]]
     assert [result["text"] for result in run["results"]] == ["go+", "go++", "go+++"]
     assert "go+++" in run["answer"]
-    assert http.get(f"/v1/runs/{run['id']}").json() == run
+    assert http.get(f"/v1/runs/{run['id']}").json() == http.get(f"/v1/runs/chatcmpl-{run['id']}").json() == run
+    assert ran(http, plan, request=" ")["request"] == "script-shown go"
 
 
 def test_the_time_of_a_plan_is_known_once_its_models_have_run(http: httpx.Client, llm: ScriptedLanguageModel) -> None:

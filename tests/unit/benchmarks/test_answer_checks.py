@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.answer_quality import chosen, kept
+from benchmarks.answer_quality import check_report_file, chosen, kept
 from benchmarks.answers.asking import listened
 from benchmarks.answers.checks import missed
 from benchmarks.answers.figures import Judged, figures, wilson
@@ -305,12 +305,22 @@ def test_kinds_and_ids_choose_requests_and_other_names_are_refused() -> None:
 
 def test_a_reply_is_kept_until_the_request_is_another_and_a_torn_line_is_passed_over(tmp_path: Path) -> None:
     first, second, third = SUITE.requests[:3]
-    given = reply("x", None, [done(1, "text-to-speech")], SPOKEN)
+    given = reply("two\u2028lines", None, [done(1, "text-to-speech")], SPOKEN)
     lines = [
-        json.dumps({"id": request.id, "turns": turns, "files": list(request.files), "reply": given.as_json()})
+        json.dumps({"id": request.id, "turns": turns, "files": list(request.files), "reply": given.as_json()}, ensure_ascii=False)
         for request, turns in ((first, list(first.turns)), (second, ["something else"]))
     ]
     path = tmp_path / "figures.answers.jsonl"
-    path.write_text("\n".join([*lines, lines[0].replace(first.id, third.id)[:80]]), encoding="utf-8")
+    torn = lines[0].replace(first.id, third.id).encode()
+    path.write_bytes(b"\n".join([*(line.encode() for line in lines), torn[: torn.index("\u2028".encode()) + 1]]))
     assert kept(path, SUITE.requests) == {first.id: given}
     assert kept(tmp_path / "none.jsonl", SUITE.requests) == {}
+
+
+def test_a_report_that_could_not_be_written_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path, Path("."), tmp_path / "file" / "report.json"):
+        with pytest.raises(HuggingGPTError, match="is a folder|is no folder"):
+            check_report_file(wrong)
+    check_report_file(tmp_path / "new" / "report.json")
+    assert not (tmp_path / "new").exists()

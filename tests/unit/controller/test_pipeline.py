@@ -1,12 +1,16 @@
 """The whole way of a request on families that are plain asyncio: planning again stops in time, and where it is switched off."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import pytest
+
 from cluster.catalogue import Catalogue, ModelCard
+from cluster.chat import Message, Reply
+from cluster.errors import Overloaded, RunTimeout
 from cluster.messages import Done, Failed, Span, TaskRequest, TaskResult
 from cluster.settings import Answering, FamilySettings, HubSettings, LanguageModelClient, Limits, Planning, Selecting
 from cluster.state import ClusterState
@@ -65,22 +69,27 @@ class _Method:
 
 async def answered(*plans: str, run_timeout_s: float = 60, max_replans: int = 2) -> tuple[Run, list[str], list[Event]]:
     """The run, the ids of the steps that ran, and what was told."""
-    chat, planning, told, ran = ScriptedChat(*plans, "It is done."), Planning(max_replans=max_replans), list[Event](), list[str]()
+    told, ran = list[Event](), list[str]()
+    pipeline = a_pipeline(ScriptedChat(*plans, "It is done."), ran, Limits(run_timeout_s=run_timeout_s), max_replans)
+    return await pipeline.answer(REQUEST, told.append), ran, told
+
+
+def a_pipeline(chat: Any, ran: list[str], limits: Limits, max_replans: int = 2) -> Pipeline:
+    planning = Planning(max_replans=max_replans)
     card = ModelCard(id="org/m", family="text", loader="x", tasks=TASKS, memory_bytes=1)
     families = {"text": FamilySettings()}
     planner = Planner(chat, TASKS, planning)
-    pipeline = Pipeline(
+    return Pipeline(
         planner=planner,
         replanner=Replanner(chat, TASKS, planning, planner),
         selector=Selector(Candidates(Catalogue((card,)), families, None, HubSettings()), chat, Selecting(), LanguageModelClient()),
         families={"text": AFamily(ran)},
         responder=Responder(chat, TASKS, Answering(), LanguageModelClient()),
-        limits=Limits(run_timeout_s=run_timeout_s),
+        limits=limits,
         cluster_state=_nothing_known,
         results=Kept(10),
         is_stored=lambda _ref: True,
     )
-    return await pipeline.answer(REQUEST, told.append), ran, told
 
 
 async def _nothing_known() -> ClusterState:
@@ -121,3 +130,27 @@ async def test_no_replans_means_that_the_planner_is_asked_once() -> None:
 async def test_when_every_step_was_done_the_planner_is_asked_once() -> None:
     run, ran, _ = await answered(a_plan(step(WORKS)))
     assert ran == ["s1"] and run.replans == [] and run.answer == "done"
+
+
+class Slow(ScriptedChat):
+    """A language model that is busy."""
+
+    async def reply(self, messages: Sequence[Message], **limits: Any) -> Reply:
+        await asyncio.sleep(0.2)
+        return await super().reply(messages, **limits)
+
+
+async def test_planning_alone_takes_a_place_among_the_runs_in_flight_and_gives_it_back() -> None:
+    ran: list[str] = []
+    pipeline = a_pipeline(Slow(a_plan(step(WORKS)), a_plan(step(WORKS))), ran, Limits(max_runs_in_flight=1))
+    planning = asyncio.create_task(pipeline.planned(REQUEST))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="1 runs are in flight"):
+        await pipeline.planned(REQUEST)
+    assert [s.id for s in (await planning).plan.steps] == ["s1"] and ran == []
+    assert (await pipeline.planned(REQUEST)).plan.steps
+
+
+async def test_planning_alone_ends_when_a_run_would() -> None:
+    with pytest.raises(RunTimeout):
+        await a_pipeline(Slow(a_plan(step(WORKS))), [], Limits(run_timeout_s=0.05)).planned(REQUEST)

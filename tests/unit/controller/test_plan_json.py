@@ -66,6 +66,9 @@ def test_what_the_plan_said_of_models_is_read_the_first_one_first_and_the_rest_p
         ([spoken(inputs=["f1"])], 's1: an input is {"file": "f1"}, {"step": "s1"} or {"text": "…"}, not "f1"'),
         ([spoken(inputs=[{"text": " "}])], "s1: an input is "),
         ([spoken(inputs=[{"text": "a", "file": "f1"}])], "s1: an input is "),
+        ([spoken(inputs=[{"step": "\ud800"}])], "s1: an input is "),
+        ([spoken(inputs=[{"file": "f" * 100_000}])], "s1: an input is "),
+        ([asked({"step": "s" * 100_000})], "s1: an input is "),
         ([spoken(inputs=[{"text": "a" * 1001}])], "s1: a text has 1,001 characters; the limit is 1,000"),
         ([spoken(inputs=[{"text": "\ud800"}])], "s1: a text is not valid Unicode at character 0"),
         ([spoken(inputs=[])], "s1: text-to-speech takes 1 inputs (text), not 0"),
@@ -81,6 +84,7 @@ def test_what_the_plan_said_of_models_is_read_the_first_one_first_and_the_rest_p
         ([spoken(task="translation", options={"language": "klingon"})], 's1: "klingon" is no value for the option language'),
         ([spoken(task="zero-shot-classification", options={"labels": ["one"]})], 's1: ["one"] is no value for the option labels'),
         ([spoken(model="gpt")], 's1: "gpt" is no id of a model; they read owner/name'),
+        ([spoken(model="org/" + "a" * 100_000)], 's1: "org/aaa'),
         ([spoken(model="org/a", fallbacks="org/b")], "s1: fallbacks is a list of at most 10 models"),
     ],
 )

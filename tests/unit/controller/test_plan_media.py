@@ -52,6 +52,23 @@ def test_an_instruction_or_a_question_that_nothing_gives_is_the_request() -> Non
     assert with_fitting_media([SEEN, replace(asked, id="s2")], pictures)[1].options == {Option.QUESTION: OutputOf("s1")}
 
 
+def test_a_text_is_not_asked_about_with_itself() -> None:
+    asked = Step("s1", Task.QUESTION_ANSWERING, (InputFile("f2"),), {Option.QUESTION: InputFile("f1")})
+    assert with_fitting_media([asked], FILES)[0].options == {Option.QUESTION: "Make it bluer."}
+
+
+def test_a_question_that_points_at_itself_or_forward_is_what_came_before() -> None:
+    asked = Step("s2", Task.QUESTION_ANSWERING, (InputFile("f2"),), {Option.QUESTION: OutputOf("s2")})
+    assert with_fitting_media([SEEN, asked], FILES)[1].options == {Option.QUESTION: OutputOf("s1")}
+
+
+def test_in_the_last_reply_a_text_that_nothing_gives_is_the_request() -> None:
+    summed = Step("s1", Task.SUMMARIZATION, (InputFile("f1"),))
+    pictures = request(f1=Media.IMAGE)
+    assert with_fitting_media([summed], pictures) == [summed]
+    assert with_fitting_media([summed], pictures, is_last=True)[0].inputs == ("Make it bluer.",)
+
+
 def test_what_nothing_can_feed_is_left_for_the_check_to_explain() -> None:
     wrong = Step("s1", Task.OBJECT_DETECTION, (InputFile("f2"),))
     mended = with_fitting_media([wrong], request(f2=Media.TEXT))

@@ -132,8 +132,10 @@ async def test_a_request_is_declined_when_most_drafts_decline_it() -> None:
 
 async def test_a_made_up_text_gives_way_to_the_request_when_it_comes_again() -> None:
     made_up = '{"s1":["text-to-speech",{"text":"The sum is 4."}]}'
-    planned = await planner(ScriptedChat(made_up, made_up)).plan(Request("r", "Add two and two."))
-    assert planned.plan.steps[0].inputs == ("Add two and two.",)
+    planned = await planner(ScriptedChat(made_up, made_up)).plan(REQUEST)
+    assert planned.plan.steps[0].inputs == (REQUEST.text,)
+    at_once = await planner(ScriptedChat(made_up)).plan(Request("r", "Add two and two."))  # which has nothing else that could be meant
+    assert at_once.plan.steps[0].inputs == ("Add two and two.",)
 
 
 async def test_a_trained_planner_gets_no_demonstrations() -> None:

@@ -1,5 +1,7 @@
 """What becomes of a message before the planner sees it: long passages turn into files, earlier turns into one line each."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +51,20 @@ def test_two_long_passages_are_numbered_in_order() -> None:
     assert passages == (ENGLISH.strip(), GERMAN.strip())
 
 
+@pytest.mark.parametrize("marks", ["“”", "»«", "‹›", "‘’", "‚‘", "״״", "『』"])
+def test_a_long_quotation_is_a_file_and_no_quote(marks: str) -> None:
+    request, passages = split_passages(f"Say {marks[0]}{ENGLISH}{marks[1]} aloud.")
+    assert request == f"Say {marks[0]}(text 1){marks[1]} aloud."
+    assert passages == (ENGLISH.strip(),)
+    assert Request("r", request).quotes == ()
+
+
+def test_a_message_of_nothing_but_fences_is_split_in_no_time() -> None:
+    started = time.process_time()
+    split_passages("`" * 60_000)
+    assert time.process_time() - started < 1.0
+
+
 def test_a_short_quotation_beside_a_long_one_stays() -> None:
     request, passages = split_passages(f'Is "I lost my keys" said in "{ENGLISH}"?')
     assert request == 'Is "I lost my keys" said in "(text 1)"?'
@@ -70,7 +86,7 @@ def test_a_request_without_a_long_passage_comes_back_as_it_is(text: str) -> None
     assert split_passages(text) == (text, ())
 
 
-@given(st.text(st.sampled_from("ab :：\n\"'“”„«»「」`"), max_size=600))
+@given(st.text(st.sampled_from("ab :：\n\"'“”„«»「」‘’‚‹›״＂`"), max_size=600))
 def test_no_word_is_lost_between_request_and_passages(text: str) -> None:
     request, passages = split_passages(text)
     for number, passage in enumerate(passages, 1):
