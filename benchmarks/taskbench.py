@@ -66,7 +66,9 @@ class Record:
 def read_records(path: Path) -> list[Record]:
     """One record a line. Raises OSError, or ValueError naming the line that is none."""
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").rstrip("\n").split("\n"), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
         try:
             form = json.loads(line)
             nodes = tuple(Node(node["task"], tuple(map(_as_text, node["arguments"]))) for node in form["task_nodes"])

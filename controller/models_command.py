@@ -33,14 +33,20 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     listing = _command(commands, "list", "show every model card and whether its files are here", list_models)
     listing.add_argument("--json", action="store_true", help="print one JSON list")
     pull = _command(commands, "pull", "download models, checked by hash", pull_models)
-    pull.add_argument("models", nargs="*", metavar="ID", help="model ids, also of the hub; without any, every card of the catalogue")
+    pull.add_argument("models", nargs="*", metavar="ID", help="model ids, also of the hub; without any, the default set")
     pull.add_argument("--task", help="what a model of the hub is to do, where its own tag does not say so")
     hub_command.add_endpoint(pull)
-    pull.add_argument("--all", action="store_true", help="every card of the catalogue, beside those that are named")
+    pull.add_argument("--all", action="store_true", help="every card")
+    pull.add_argument("--default", action="store_true", help="every card that a task or the planner uses (this is the default)")
     pull.add_argument("--again", action="store_true", help="delete what is here first, to repair a corrupt model")
     verify = _command(commands, "verify", "hash the files again", verify_models)
     verify.add_argument("models", nargs="*", metavar="ID", help="model ids; without any, every model that is here")
     hub_command.add_parsers(commands)
+
+
+def default_cards(catalogue: Catalogue) -> list[ModelCard]:
+    """The set that the first command needs. A card that neither does a task nor plans is pulled by name."""
+    return [card for card in catalogue.cards.values() if card.tasks or card.plans]
 
 
 def list_models(args: argparse.Namespace) -> int:
@@ -115,8 +121,10 @@ def _verify(args: argparse.Namespace, catalogue: Catalogue, store: ModelStore) -
 
 def _cards_to_pull(args: argparse.Namespace, catalogue: Catalogue) -> list[ModelCard]:
     named = asyncio.run(_named_cards(args, catalogue))
-    if args.all or not named:
-        return list({card.id: card for card in (*catalogue.cards.values(), *named)}.values())
+    if args.all:
+        return list(catalogue.cards.values())
+    if args.default or not named:
+        return default_cards(catalogue) + [card for card in named if not card.tasks]
     return named
 
 

@@ -12,7 +12,7 @@ import yaml
 from cluster.catalogue import BUILT_IN, Catalogue
 from cluster.settings import models_folder
 from cluster.tasks import TASKS, Task
-from controller.models_command import add_parser
+from controller.models_command import add_parser, default_cards
 from tests.hub.server import Fault, HubServer, Kind, running_hub
 
 
@@ -135,6 +135,11 @@ def test_the_table_shows_every_built_in_id_whole(catalogue: Path, capsys: pytest
     assert hgpt("models", "list") == 0
     shown = capsys.readouterr().out
     assert all(model_id in shown for model_id in Catalogue.read(BUILT_IN).cards)
+
+
+def test_the_default_set_is_every_built_in_card_the_planner_too() -> None:
+    catalogue = Catalogue.read(BUILT_IN)
+    assert set(catalogue.cards) == {card.id for card in default_cards(catalogue)}
 
 
 def test_a_wrong_catalogue_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
