@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("hugginggpt-cluster", "ray", "fastapi", "openai", "locust", "torch", "transformers", "xllamacpp", "vllm")
+PACKAGES = ("hugginggpt-cluster", "ray", "fastapi", "openai", "locust", "torch", "transformers", "peft", "xllamacpp", "vllm")
 
 
 def arguments(question: str) -> argparse.ArgumentParser:

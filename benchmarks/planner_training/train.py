@@ -20,7 +20,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from benchmarks.measure import machine
+from benchmarks.measure import machine, versions
 from benchmarks.planner_training.packing import ATTENTION, IGNORED, Pack, SharedPrompt
 from benchmarks.planner_training.samples import Teller, Told, from_task_table, from_taskbench, packs
 from cluster.catalogue import BUILT_IN, Catalogue
@@ -32,6 +32,7 @@ TRAINED = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 WARM_UP_STEPS = 8
 CLIP = 1.0
 SAVE_EVERY_S = 600.0
+RECORD = "training.json"  # beside the weights: every run that led to them
 
 
 def main() -> None:
@@ -133,12 +134,10 @@ def _save(args: argparse.Namespace, model: Any, record: dict[str, Any]) -> None:
     weights = args.out / "adapter_model.safetensors"
     save_file({name: value.half() for name, value in load_file(weights).items()}, weights, {"format": "pt"})
     (args.out / "README.md").unlink(missing_ok=True)
-    settings = {
-        name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items() if name not in {"out", "data", "start"}
-    }
-    (args.out / "training.json").write_text(
-        json.dumps({"settings": settings, **record, "machine": machine()}, indent=1) + "\n", encoding="utf-8"
-    )
+    settings = {name: value for name, value in vars(args).items() if name not in {"out", "data", "start"}}
+    earlier = json.loads((args.start / RECORD).read_text(encoding="utf-8")) if args.start else []
+    runs = [*earlier, {"settings": settings, **record, "machine": machine(), "versions": versions()}]
+    (args.out / RECORD).write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
