@@ -21,9 +21,10 @@ from benchmarks.answers.media import make
 from benchmarks.answers.reply import Reply
 from benchmarks.answers.suite import Kind, Request, Suite, read_suite
 from benchmarks.measure import report
+from benchmarks.service import service
 from cluster.errors import HuggingGPTError
 from controller.client import check_folder
-from controller.serve_command import CONFIG, STOPPED_BY_SIGTERM, read_config, running
+from controller.serve_command import CONFIG, STOPPED_BY_SIGTERM
 
 FAILED = 1
 
@@ -87,7 +88,7 @@ def _judged(suite: Suite, wanted: Sequence[Request], args: argparse.Namespace) -
     with tempfile.TemporaryDirectory(prefix="hgpt-answers-") as folder:
         names = dict.fromkeys(name for request in left for name in request.files)
         media = {name: make(name, suite.media[name], Path(folder)) for name in names}
-        with _service(args) as url, _appending(records) as file:
+        with service(args.url, args.config) as url, _appending(records) as file:
             asker = Asker(url, media, WhisperListener())
             for request in left:
                 reply = asker.ask(request)
@@ -122,17 +123,6 @@ def _appending(path: Path) -> Iterator[TextIO]:
         if is_cut:
             file.write("\n")
         yield file
-
-
-@contextmanager
-def _service(args: argparse.Namespace) -> Iterator[str]:
-    if args.url:
-        yield args.url
-        return
-    config = read_config(args.config)
-    print(f"starting the service of {args.config} …", flush=True)
-    with running(config):
-        yield config.url
 
 
 def _arguments() -> argparse.Namespace:

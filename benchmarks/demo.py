@@ -9,17 +9,17 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import samples
+from benchmarks.service import service
 from cluster.errors import HuggingGPTError
 from controller.ask_command import Asked, ask
 from controller.progress import Progress
-from controller.serve_command import CONFIG, STOPPED_BY_SIGTERM, read_config, running
+from controller.serve_command import CONFIG, STOPPED_BY_SIGTERM
 
 FAILED = 1
 BAR_WIDTH = 32  # characters
@@ -35,7 +35,7 @@ def main() -> int:
     args = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED_BY_SIGTERM))  # unwinds, so that Ray is stopped too
     try:
-        with tempfile.TemporaryDirectory(prefix="hgpt-demo-") as made, _service(args) as url:
+        with tempfile.TemporaryDirectory(prefix="hgpt-demo-") as made, service(args.url, args.config) as url:
             print(f"the service at {url} is ready after {time.time() - args.since:.0f} s", flush=True)
             failed = _ask_all(requests(Path(made)), url, args)
     except (HuggingGPTError, FileNotFoundError) as exc:
@@ -108,17 +108,6 @@ def _bar(span: Mapping[str, float], start: float, whole: float) -> str:
     left = min(int(BAR_WIDTH * begin / whole), BAR_WIDTH - 1)
     length = max(1, round(BAR_WIDTH * (end - begin) / whole))
     return f"|{(' ' * left + '█' * length)[:BAR_WIDTH]:<{BAR_WIDTH}}| {begin:6.1f} – {end:.1f} s"
-
-
-@contextmanager
-def _service(args: argparse.Namespace) -> Iterator[str]:
-    if args.url:
-        yield args.url
-        return
-    config = read_config(args.config)
-    print(f"starting the service of {args.config} …", flush=True)
-    with running(config):
-        yield config.url
 
 
 def _arguments() -> argparse.Namespace:
