@@ -31,6 +31,7 @@ from controller.planner import Planner
 from controller.request import Request
 
 MODEL = "Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF"
+ADAPTER = "planner-0.5b"
 TIMEOUT_S = 600.0  # a busy machine must not turn a slow plan into none: what it took is reported
 PROGRESS_EVERY = 10  # requests
 FAILED = 1
@@ -118,6 +119,8 @@ class PlansFile:
 def main(words: Sequence[str] | None = None) -> int:
     args = _arguments(words)
     try:
+        if not args.out.name or args.out.is_dir():
+            raise HuggingGPTError(f"{args.out} is a folder; --out names the file of the report")
         records = _records(args.data, args.limit)
         planning = Planning(samples=args.samples, demonstrations=args.demonstrations, timeout_s=TIMEOUT_S)
         engine, settings = _engine(args, planning)
@@ -126,13 +129,16 @@ def main(words: Sequence[str] | None = None) -> int:
         if any(record.id not in file.entries for record in records):
             with engine as (base_url, served):
                 asyncio.run(_ask(records, RecordedChat(base_url, served), planning, file))
-    except (HuggingGPTError, OSError) as exc:
+        _report([file.entries[record.id] for record in records], settings, args.out)
+    except OSError as exc:
+        print(f"plan_quality: {exc.filename or 'a file'}: {exc.strerror or exc}", file=sys.stderr)
+        return FAILED
+    except HuggingGPTError as exc:
         print(f"plan_quality: {exc}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("plan_quality: stopped; the same command goes on from here", file=sys.stderr)
         return FAILED
-    _report([file.entries[record.id] for record in records], settings, args.out)
     return 0
 
 
@@ -217,6 +223,8 @@ def _records(path: Path, limit: int | None) -> list[Record]:
     """The first `limit` of them. Raises HuggingGPTError when there is none, or a line is none."""
     try:
         records = read_records(path)
+    except UnicodeDecodeError as exc:
+        raise HuggingGPTError(f"{path} is not UTF-8 text") from exc
     except ValueError as exc:
         raise HuggingGPTError(str(exc)) from exc
     if not records:
@@ -262,14 +270,28 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, metavar="FILE.jsonl", help="TaskBench's records, one a line")
     parser.add_argument("--limit", type=_positive, metavar="N", help="the first N of them")
     parser.add_argument("--engine", choices=["llama_cpp", "external"], help="default: external with --url, else llama_cpp in this process")
-    parser.add_argument("--model", metavar="CARD_ID", help=f"for llama_cpp (default: {MODEL})")
-    parser.add_argument("--adapter", metavar="FILE.gguf", help="for llama_cpp: a LoRA adapter; also a PEFT folder, or a shipped one's name")
+    parser.add_argument(
+        "--model", metavar="CARD_ID", help=f"for llama_cpp (default: {MODEL} with the adapter {ADAPTER}, a laptop's planner)"
+    )
+    parser.add_argument(
+        "--adapter", metavar="FILE.gguf", help="for llama_cpp: a LoRA adapter; also a PEFT folder, or a shipped one's name; none"
+    )
     parser.add_argument("--url", metavar="BASE_URL", help="an OpenAI-compatible server: http://127.0.0.1:8000/llm/v1")
     parser.add_argument("--served", metavar="NAME", help="what that server calls its model")
     parser.add_argument("--samples", type=_positive, default=1, metavar="N", help="plans drawn for a request (default: 1)")
-    parser.add_argument("--no-demonstrations", dest="demonstrations", action="store_false", help="leave them out of the prompt")
+    parser.add_argument(
+        "--demonstrations", action=argparse.BooleanOptionalAction, help="whether they are in the prompt (default: only without an adapter)"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.json", help="write the JSON report here")
-    return parser.parse_args(words)
+    args = parser.parse_args(words)
+    is_external = args.url or args.engine == "external"
+    if args.adapter is None and not args.model and not is_external:
+        args.adapter = ADAPTER
+    if args.adapter == "none":
+        args.adapter = None
+    if args.demonstrations is None:
+        args.demonstrations = args.adapter is None
+    return args
 
 
 def _positive(text: str) -> int:

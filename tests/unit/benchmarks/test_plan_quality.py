@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.plan_quality import main
+from benchmarks.plan_quality import _arguments, main
 
 RECORDS = [
     {
@@ -305,3 +305,18 @@ def test_a_missing_file_is_named(bench: Bench, capsys: pytest.CaptureFixture[str
     bench.data.unlink()
     assert bench.run() == 1
     assert "some.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "adapter", "demonstrations"),
+    [
+        ([], "planner-0.5b", False),  # what a laptop plans with
+        (["--adapter", "none"], None, True),
+        (["--model", "org/other"], None, True),
+        (["--demonstrations"], "planner-0.5b", True),
+        (["--url", "http://127.0.0.1:1/v1", "--served", "m"], None, True),
+    ],
+)
+def test_by_default_the_planner_of_a_laptop_plans(words: list[str], adapter: str | None, demonstrations: bool) -> None:
+    args = _arguments(["--data", "d.jsonl", "--out", "o.json", *words])
+    assert (args.adapter, args.demonstrations) == (adapter, demonstrations)
