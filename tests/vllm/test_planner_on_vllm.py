@@ -11,7 +11,7 @@ from cluster.chat import OpenAIChat
 from cluster.errors import PlanError
 from cluster.messages import ArtifactRef
 from cluster.settings import Planning
-from cluster.tasks import Media, Task
+from cluster.tasks import Task
 from controller.plan import Plan
 from controller.plan_language import Kind, plan_schema
 from controller.planner import Planner
@@ -19,7 +19,6 @@ from controller.request import Request, RequestFile
 
 pytestmark = pytest.mark.vllm
 
-FILES = {"f1": Media.IMAGE, "f2": Media.AUDIO}
 EMBEDDED = tuple(task for task in Task if Catalogue.read(BUILT_IN).for_task(task))
 REQUESTS = ("Read the picture aloud.", "Transcribe the recording.", "What is the total?", "Hello", "Translate it into German.")
 
@@ -60,7 +59,7 @@ def test_the_planner_gets_a_plan_or_a_refusal_and_never_rubbish(chat: OpenAIChat
 
 @pytest.mark.parametrize("text", REQUESTS)
 def test_steps_point_only_to_fitting_files_and_earlier_steps(chat: OpenAIChat, text: str) -> None:
-    forms = plan_schema(EMBEDDED, FILES, max_steps=3)["anyOf"]
+    forms = plan_schema(EMBEDDED, request(text), max_steps=3)["anyOf"]
     (steps_only,) = [form for form in forms if form["properties"]["kind"].get("const") == Kind.TASKS]
     draft = asyncio.run(reply(chat, text, steps_only))
     assert draft.pop("kind") == Kind.TASKS
