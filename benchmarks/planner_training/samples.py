@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.planner_training.packing import Pack, Sample, packed
 from benchmarks.planner_training.requests import Example, examples
 from benchmarks.taskbench import TASKS23, gold_plan, read_records, request_of
+from cluster.chat import OpenAIChat
 from cluster.messages import ArtifactRef
 from cluster.settings import Planning
 from cluster.tasks import TASKS, Option, Task
@@ -83,10 +84,9 @@ def from_task_table(seed: int, count: int) -> list[Told]:
 
 
 def prompt_of(tasks: Collection[Task], narrower: Mapping[Task, str] | None = None) -> str:
-    class _NoChat:  # the planner is asked for its prompt only
-        reply = stream = prime = None
-
-    planner = Planner(_NoChat(), tuple(tasks), Planning(demonstrations=False), narrower)  # type: ignore[arg-type]
+    """The planner's constant prompt for these tasks, without demonstrations."""
+    nobody = OpenAIChat("http://127.0.0.1", "", "none", 0)  # it is never asked
+    planner = Planner(nobody, tuple(tasks), Planning(demonstrations=False), narrower)
     return planner.constant_messages[0]["content"]
 
 
