@@ -39,10 +39,10 @@ LANGUAGES = (
     *("en", "zh", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "uk", "cs", "sv", "da", "fi", "no"),
     *("ja", "ko", "ar", "he", "hi", "tr", "el", "hu", "ro", "bg", "vi", "id", "th", "fa"),
 )
-# Tasks of the hub that people ask for; those that are not deployed can be named as the reason for declining.
+# What people ask for, the hub's tasks and two that are none; what is not deployed can be named as the reason for declining.
 HUB_TASKS = (
     *("text-to-image", "image-to-image", "text-to-video", "image-to-video", "text-to-audio", "audio-to-audio"),
-    *("audio-classification", "visual-question-answering", "image-segmentation", "depth-estimation", "web-search"),
+    *("audio-classification", "visual-question-answering", "image-segmentation", "depth-estimation", "web-search", "sending-or-booking"),
     *(task.value for task in Task),
 )
 

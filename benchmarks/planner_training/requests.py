@@ -16,10 +16,12 @@ from cluster.tasks import TASKS, Media, Option, Task
 from controller.plan_language import HUB_TASKS, Kind
 from controller.quotes import quotes_in
 
-SHARES = {Kind.TASKS: 78, Kind.CHAT: 8, Kind.KNOWLEDGE: 8, Kind.CANNOT: 6}  # of all requests, in per cent
+SHARES = {Kind.TASKS: 76, Kind.CHAT: 7, Kind.KNOWLEDGE: 7, Kind.CANNOT: 10}  # of all requests, in per cent
 ENGLISH_SHARE = 0.78
 MOST_FILES = 3
-CHAIN_SHARE = 0.45  # of the English requests with steps; the others are situations, and requests of two parts
+AIMED = {Task.IMAGE_CLASSIFICATION: 3, Task.OBJECT_DETECTION: 3, Task.TEXT_CLASSIFICATION: 2}  # more often than other tasks: 1
+EDITS = frozenset({Task.IMAGE_EDITING, Task.IMAGE_SEGMENTATION})  # what people ask of a photograph, and are declined
+CHAIN_SHARE = 0.38  # of the English requests with steps; the others are situations, and requests of two parts
 TWO_PART_SHARE = 0.17
 # A laptop's tasks. Where no other is deployed, image-to-text reads what is written in a picture and does not describe it.
 READING_ONLY = frozenset(
@@ -100,15 +102,19 @@ class _Maker:
             return chain(words, tasks)
         if drawn < CHAIN_SHARE + TWO_PART_SHARE and words.language == "en":
             return self._two_parts(words, tasks)
-        aim = self._chance.choice([task for task in Task if task in tasks]) if words.language == "en" else None
+        aim = self._aim(tasks) if words.language == "en" else None
         return situation(words, tasks, self._has_captions, aim=aim)
+
+    def _aim(self, tasks: frozenset[Task]) -> Task:
+        weights = {task: AIMED.get(task, 1) for task in Task if task in tasks}
+        return self._chance.choices(list(weights), list(weights.values()))[0]
 
     def _two_parts(self, words: Words, tasks: frozenset[Task]) -> Draft | None:
         """Two requests in one message; the files come in any order."""
         parts = [
             chain(words, tasks, is_alone=False)
             if self._chance.random() < 0.5
-            else situation(words, tasks, self._has_captions, aim=self._chance.choice([t for t in Task if t in tasks]), is_alone=False)
+            else situation(words, tasks, self._has_captions, aim=self._aim(tasks), is_alone=False)
             for _ in range(2)
         ]
         first, second = parts
@@ -130,13 +136,16 @@ class _Maker:
 
     def _cannot(self, words: Words) -> Example | None:
         """One whose plan would need exactly one task that is not deployed."""
-        if self._chance.random() < 0.35:
-            found = declined(words, self._tasks)
-            return Example(found[0], (), {"kind": Kind.CANNOT.value, "task": found[1]}, frozenset()) if found else None
+        if self._chance.random() < 0.45:
+            if (found := declined(words, self._tasks)) is None:
+                return None
+            text, file, name = found
+            files = ((file.name, file.media, file.language),) if file else ()
+            return Example(text, files, {"kind": Kind.CANNOT.value, "task": name}, frozenset())
         lacking = [task for task in Task if task not in self._tasks and task not in _REPLACEABLE and task.value in HUB_TASKS]
         if not lacking:
             return None
-        missing = self._chance.choice(lacking)
+        missing = self._chance.choices(lacking, [5 if task in EDITS else 1 for task in lacking])[0]
         draft = self._draft(words, self._tasks | {missing})
         if draft is None or missing.value not in {step[0] for step in draft.steps} or not (made := _example(draft)):
             return None

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from benchmarks.planner_training.chains import Draft
-from benchmarks.planner_training.wording import Words, read
+from benchmarks.planner_training.wording import MadeFile, Words, read
 from cluster.tasks import Task
 
 _SLOT = re.compile(r"\{(f\d!?|[a-z]+\d?)(?:\.(\w+))?\}")
@@ -35,13 +35,16 @@ def talk(words: Words, kind: str) -> str:
     return said[:1].lower() + said[1:] if words.language == "en" and words.chance.random() < 0.2 else said
 
 
-def declined(words: Words, tasks: Collection[Task]) -> tuple[str, str] | None:
-    """A request of one task that is not deployed, and the task's name."""
+def declined(words: Words, tasks: Collection[Task]) -> tuple[str, MadeFile | None, str] | None:
+    """A request of one task that is not deployed, the file that it speaks of, and the task's name."""
     kinds = [name for name in read("talk")["cannot"] if name not in tasks]
     if not kinds:
         return None
     name = words.pick(kinds)
-    return words.say(words.pick(read("talk")["cannot"][name])), name
+    form = words.pick(read("talk")["cannot"][name])
+    file = words.file(words.pick(["text", "text", "photo", "bill", "speech"])) if "{f1}" in form else None
+    text = words.say(form)
+    return text.replace("{f1}", file.name) if file else text, file, name
 
 
 @cache
