@@ -126,6 +126,7 @@ class ModelCard(_Frozen):
     family: str  # the Serve deployment that runs it
     loader: str  # key of deployments.registry.LOADERS
     tasks: tuple[Task, ...] = ()
+    plans: bool = False  # a planner: pulled with the cards that do a task
     languages: tuple[str, ...] = (ANY_LANGUAGE,)  # ISO 639-1 of what it reads or speaks
     licence: str = "unknown"
     origin: str = ""  # who made the weights, and where they were published

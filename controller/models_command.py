@@ -37,7 +37,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     pull.add_argument("--task", help="what a model of the hub is to do, where its own tag does not say so")
     hub_command.add_endpoint(pull)
     pull.add_argument("--all", action="store_true", help="every card")
-    pull.add_argument("--default", action="store_true", help="every card that a task uses (this is the default)")
+    pull.add_argument("--default", action="store_true", help="every card that a task or the planner uses (this is the default)")
     pull.add_argument("--again", action="store_true", help="delete what is here first, to repair a corrupt model")
     verify = _command(commands, "verify", "hash the files again", verify_models)
     verify.add_argument("models", nargs="*", metavar="ID", help="model ids; without any, every model that is here")
@@ -45,8 +45,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def default_cards(catalogue: Catalogue) -> list[ModelCard]:
-    """The set that the first command needs: cards without a task are candidate planners and are pulled by name."""
-    return [card for card in catalogue.cards.values() if card.tasks]
+    """The set that the first command needs. A card that neither does a task nor plans is pulled by name."""
+    return [card for card in catalogue.cards.values() if card.tasks or card.plans]
 
 
 def list_models(args: argparse.Namespace) -> int:

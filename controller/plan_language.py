@@ -23,6 +23,7 @@ from cluster.errors import PlanError
 from cluster.tasks import TASKS, Media, Option, Task, TaskSpec
 from controller.plan import InputFile, OutputOf, Plan, Step, StepInput, StepOption
 from controller.plan_media import with_fitting_media
+from controller.plan_repeats import without_repeats
 from controller.request import Request
 
 
@@ -74,7 +75,7 @@ def plan_schema(tasks: Collection[Task], request: Request, max_steps: int) -> di
         feedable = [TASKS[task] for task in Task if task in tasks and set(TASKS[task].inputs) <= media]
         definitions[f"s{position}"] = {"anyOf": [form for spec in feedable for form in _forms(spec, position, files, quoted)]}
         media |= {spec.output for spec in feedable}
-    declined = [task for task in HUB_TASKS if task not in {deployed.value for deployed in tasks}]
+    declined = list(dict.fromkeys(task for task in HUB_TASKS if task not in {deployed.value for deployed in tasks}))
     return {
         "anyOf": [
             _object({"kind": {"enum": [Kind.CHAT.value, Kind.KNOWLEDGE.value]}}),
@@ -99,7 +100,8 @@ def read_plan(text: str, tasks: Collection[Task], request: Request, *, is_last: 
         return Plan()
     quotes = {quote.id: quote.text for quote in request.quotes}
     steps = with_fitting_media([_read_step(step_id, form, tasks, quotes) for step_id, form in draft.items()], request, is_last=is_last)
-    return Plan.checked([_grounded(step, request, is_last) for step in steps], request.media)
+    plan = Plan.checked([_grounded(step, request, is_last) for step in steps], request.media)
+    return Plan(tuple(without_repeats(plan.steps)))
 
 
 def write_plan(plan: Plan, request: Request | None = None) -> str:

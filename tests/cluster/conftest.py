@@ -40,7 +40,9 @@ def hub_service(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("hub")
     publish_every_task(hub, folder)
     config = yaml.safe_load(Path("serve_config.yaml").read_text(encoding="utf-8"))
-    llm, app = config["applications"]
+    llm, _, app = config["applications"]
+    config["applications"] = [llm, app]
+    del app["args"]["planner_llm"]
     llm["args"] = {"engine": "echo", "deployment": {"ray_actor_options": {"num_cpus": 0.1}}}
     app["args"]["hub"] = {"enabled": True, "endpoint": hub.endpoint, "cache_s": 0, "timeout_s": 3}
     app["args"]["models"] = str(folder / "models")

@@ -76,7 +76,7 @@ def vllm_base_url(local_ray: None, vllm_model_folder: Path, vllm_model_id: str) 
 
     from deployments.vllm_engine import VllmSettings, build_vllm
 
-    port = _free_port()
+    port = free_port()
     serve.start(http_options={"host": LOOPBACK, "port": port})
     settings = VllmSettings(model_id=vllm_model_id, model_source=str(vllm_model_folder), accelerator="cpu")
     serve.run(build_vllm(settings), name=APPLICATION, route_prefix=ROUTE_PREFIX)
@@ -84,7 +84,7 @@ def vllm_base_url(local_ray: None, vllm_model_folder: Path, vllm_model_id: str) 
     serve.shutdown()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])

@@ -310,13 +310,13 @@ def test_a_missing_file_is_named(bench: Bench, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("words", "adapter", "demonstrations"),
     [
-        ([], "planner-0.5b", False),
+        ([], "planner-0.5b", False),  # what a laptop plans with
         (["--adapter", "none"], None, True),
         (["--model", "org/other"], None, True),
         (["--demonstrations"], "planner-0.5b", True),
         (["--url", "http://127.0.0.1:1/v1", "--served", "m"], None, True),
     ],
 )
-def test_by_default_the_trained_planner_plans(words: list[str], adapter: str | None, demonstrations: bool) -> None:
+def test_by_default_the_planner_of_a_laptop_plans(words: list[str], adapter: str | None, demonstrations: bool) -> None:
     args = _arguments(["--data", "d.jsonl", "--out", "o.json", *words])
     assert (args.adapter, args.demonstrations) == (adapter, demonstrations)

@@ -1,6 +1,5 @@
 """Every file that an operator starts from is read here as the service would read it."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,12 @@ def embedded(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", ["serve_config.yaml", "benchmarks/fakes/serve_config.yaml"])
-def test_a_serve_config_holds_only_keys_that_exist(path: str) -> None:
-    assert [application["name"] for application in read_config(ROOT / path).applications] == ["llm", "hugginggpt"]
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [("serve_config.yaml", ["llm", "planner", "hugginggpt"]), ("benchmarks/fakes/serve_config.yaml", ["llm", "hugginggpt"])],
+)
+def test_a_serve_config_holds_only_keys_that_exist(path: str, names: list[str]) -> None:
+    assert [application["name"] for application in read_config(ROOT / path).applications] == names
 
 
 @pytest.mark.parametrize("path", ["serve_config.yaml", "benchmarks/fakes/serve_config.yaml"])
@@ -46,13 +48,10 @@ def test_the_controller_asks_the_llms_that_the_same_file_serves(path: str) -> No
     assert asked == [f"{config.url}{llm['route_prefix']}/v1" for llm in llms]
 
 
-def test_the_planner_that_the_readme_shows_is_one_that_can_be_served() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```yaml\n(- name: planner\n.*?)```", readme, re.DOTALL)
-    (application,) = yaml.safe_load(block)
-    settings = parse(EngineSettings, application["args"])
-    assert adapter_folder(str(settings.adapter)).is_dir()
-    assert settings.model in Catalogue.read(BUILT_IN).cards
+def test_a_laptops_planner_wears_an_adapter_that_is_shipped_and_is_shown_no_demonstrations() -> None:
+    _, planner, app = read_config(ROOT / "serve_config.yaml").applications
+    assert adapter_folder(str(parse(EngineSettings, planner["args"]).adapter)).is_dir()
+    assert not parse(AppSettings, app["args"]).planning.demonstrations
 
 
 def test_a_laptop_binds_loopback_only() -> None:

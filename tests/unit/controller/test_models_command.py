@@ -137,9 +137,9 @@ def test_the_table_shows_every_built_in_id_whole(catalogue: Path, capsys: pytest
     assert all(model_id in shown for model_id in Catalogue.read(BUILT_IN).cards)
 
 
-def test_the_default_set_is_every_built_in_card_but_the_small_planner() -> None:
+def test_the_default_set_is_every_built_in_card_the_planner_too() -> None:
     catalogue = Catalogue.read(BUILT_IN)
-    assert set(catalogue.cards) - {card.id for card in default_cards(catalogue)} == {"Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF"}
+    assert set(catalogue.cards) == {card.id for card in default_cards(catalogue)}
 
 
 def test_a_wrong_catalogue_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

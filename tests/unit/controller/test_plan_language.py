@@ -14,6 +14,7 @@ from cluster.messages import ArtifactRef
 from cluster.tasks import TASKS, Media, Option, Task
 from controller.plan import InputFile, OutputOf, Plan, Step
 from controller.plan_language import UnservedTask, plan_schema, read_plan, write_plan
+from controller.plan_repeats import without_repeats
 from controller.request import Request, RequestFile
 
 ALL = tuple(Task)
@@ -223,10 +224,10 @@ def plans(draw: st.DrawFn) -> Plan:
 
 @quick
 @given(plans())
-def test_a_plan_that_is_written_is_allowed_by_the_schema_and_read_as_the_same_plan(plan: Plan) -> None:
+def test_a_plan_that_is_written_is_allowed_by_the_schema_and_read_as_the_same_plan_without_its_repeats(plan: Plan) -> None:
     written = write_plan(plan, request())
     assert allows(json.loads(written), max_steps=5)
-    assert read_plan(written, ALL, request()) == plan
+    assert read_plan(written, ALL, request()) == Plan(tuple(without_repeats(plan.steps)))
 
 
 def test_a_reply_nested_without_end_is_a_plan_error() -> None:
