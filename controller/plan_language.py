@@ -236,8 +236,8 @@ def _referred(step_id: str, reference: str, quotes: Mapping[str, str]) -> StepIn
 
 def _read_option(step_id: str, option: Option, value: Any, quotes: Mapping[str, str]) -> StepOption:
     match option, value:
-        case Option.LABELS, [*labels] if len(labels) > 1 and all(isinstance(label, str) and label.strip() for label in labels):
-            return tuple(labels)
+        case Option.LABELS, [*labels] if all(isinstance(label, str) and label.strip() for label in labels) and len(set(labels)) > 1:
+            return tuple(dict.fromkeys(labels))
         case Option.LANGUAGE, str() if value in LANGUAGES:
             return str(value)
         case ((Option.QUESTION | Option.PROMPT), str()) if _REFERENCE.fullmatch(value):

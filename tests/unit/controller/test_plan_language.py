@@ -58,6 +58,11 @@ def test_a_question_may_be_what_a_step_a_file_or_a_quote_says(said: str, questio
     assert plan.step("s2").needs == (("s1",) if said == "s1" else ())
 
 
+def test_a_label_that_is_said_twice_counts_once() -> None:
+    plan = read_plan('{"s1":["zero-shot-classification","f1",["one","two","one"]]}', ALL, request())
+    assert plan.step("s1").options == {Option.LABELS: ("one", "two")}
+
+
 def test_an_instruction_may_be_worded_by_the_planner_also_beside_files() -> None:
     edited = {"kind": "tasks", "s1": ["image-editing", {"text": "make the sky red"}, "f2"]}
     assert allows(edited)
@@ -173,6 +178,7 @@ def test_a_task_that_nobody_serves_is_said_with_those_that_are() -> None:
         ('{"s1": ["text-to-speech", ["q1", "q2"]]}', r's1: an input is .*\["q1", "q2"\]'),
         ('{"s1": ["question-answering", "f1", ["s1"]]}', "no value for the option question"),
         ('{"s1": ["zero-shot-classification", "f1", ["one", " "]]}', "no value for the option labels"),
+        ('{"s1": ["zero-shot-classification", "f1", ["one", "one"]]}', "no value for the option labels"),
         ('{"speak": ["text-to-speech", "q1"]}', '"speak" names no step'),
         ('{"f1": ["text-to-speech", "q1"]}', '"f1" names no step'),
         ('{"s1": ["text-to-speech", {"text": "\\ud83d"}]}', "not valid Unicode"),
