@@ -120,7 +120,7 @@ def _base(args: argparse.Namespace) -> tuple[Any, Any]:
         folder, **form, dtype=_dtype(), attn_implementation=ATTENTION, quantization_config=GgufConfig(dequantize=True)
     )
     if args.start:
-        started = PeftModel.from_pretrained(model, args.start, is_trainable=True, autocast_adapter_dtype=False)
+        started: Any = PeftModel.from_pretrained(model, args.start, is_trainable=True, autocast_adapter_dtype=False)
         for layer in started.base_model.model.model.layers[: args.from_layer]:
             layer.requires_grad_(False)
         return started, tokenizer
