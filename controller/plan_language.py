@@ -14,7 +14,7 @@ small model that has to say it decides better than one that may simply begin wit
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any
@@ -100,6 +100,8 @@ def read_plan(text: str, tasks: Collection[Task], request: Request, *, is_last: 
         return Plan()
     quotes = {quote.id: quote.text for quote in request.quotes}
     steps = with_fitting_media([_read_step(step_id, form, tasks, quotes) for step_id, form in draft.items()], request, is_last=is_last)
+    if _asks_of_itself(steps, request):
+        return Plan()
     plan = Plan.checked([_grounded(step, request, is_last) for step in steps], request.media)
     return Plan(tuple(without_repeats(plan.steps)))
 
@@ -193,6 +195,12 @@ def _read_step(step_id: str, form: Any, tasks: Collection[Task], quotes: Mapping
         tuple(_read_input(step_id, source, quotes) for source in _flat(inputs, spec)),
         {option: _read_option(step_id, option, value, quotes) for option, value in zip(spec.options, options, strict=False)},
     )
+
+
+def _asks_of_itself(steps: Sequence[Step], request: Request) -> bool:
+    """Whether all that is planned is to answer a question out of nothing but its own words: that is general knowledge, and needs no step."""
+    asks = all(step.task is Task.QUESTION_ANSWERING and all(isinstance(source, str) for source in step.inputs) for step in steps)
+    return bool(steps) and asks and not request.files and not request.quotes
 
 
 def _grounded(step: Step, request: Request, is_last: bool) -> Step:

@@ -63,6 +63,13 @@ def test_a_label_that_is_said_twice_counts_once() -> None:
     assert plan.step("s1").options == {Option.LABELS: ("one", "two")}
 
 
+def test_a_question_that_is_asked_of_its_own_words_is_general_knowledge() -> None:
+    draft = '{"kind":"tasks","s1":["question-answering",{"text":"When did the war end?"},"When did it end?"]}'
+    assert read_plan(draft, ALL, request("When did the war end?", {})) == Plan()
+    assert read_plan(draft, ALL, request("Say 'hello'. When did the war end?", {}), is_last=True).steps
+    assert read_plan('{"s1":["question-answering","f1","When did it end?"]}', ALL, request()).steps
+
+
 def test_an_instruction_may_be_worded_by_the_planner_also_beside_files() -> None:
     edited = {"kind": "tasks", "s1": ["image-editing", {"text": "make the sky red"}, "f2"]}
     assert allows(edited)
