@@ -1,7 +1,8 @@
 """The one client of the controller LLM: any OpenAI-compatible server, asynchronous, with time limits and bounded retries."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypedDict
 
@@ -29,11 +30,20 @@ class Reply:
     is_cut: bool  # stopped by max_tokens
 
 
+OnText = Callable[[str], None]
+
+
 class ChatModel(Protocol):
     """What planner, selector, responder and the LLM experts ask of a language model."""
 
     async def reply(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float, schema: dict[str, Any] | None = None) -> Reply:
         """One whole reply at temperature 0, decoded under the JSON schema if there is one. Raises LanguageModelError."""
+        ...
+
+    async def written(
+        self, messages: Sequence[Message], on_text: OnText, *, max_tokens: int, timeout_s: float, schema: dict[str, Any] | None = None
+    ) -> Reply:
+        """As `reply`; each piece of it is told as it is decoded. Raises LanguageModelError, also in the middle."""
         ...
 
     async def samples(
@@ -106,7 +116,30 @@ class OpenAIChat:
         except (AttributeError, IndexError, TypeError, ValueError) as exc:
             raise LanguageModelError(f"the language model at {self._base_url} did not reply in the OpenAI form") from exc
 
+    async def written(
+        self, messages: Sequence[Message], on_text: OnText, *, max_tokens: int, timeout_s: float, schema: dict[str, Any] | None = None
+    ) -> Reply:
+        body = _sent(messages) | _constrained(schema) | {"stream_options": {"include_usage": True}}
+        text, end, tokens_in, tokens_out = "", "", 0, 0
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for piece in self._pieces(body, max_tokens, timeout_s):
+                    tokens_in, tokens_out, end = piece.tokens_in or tokens_in, piece.tokens_out or tokens_out, piece.end or end
+                    if piece.text:
+                        text += piece.text
+                        on_text(piece.text)
+        except TimeoutError as exc:
+            raise LanguageModelTimeout(f"the language model did not reply within {timeout_s:g} s") from exc
+        if not end:
+            raise LanguageModelError(f"the language model at {self._base_url} broke off its reply")
+        return Reply(text, tokens_in, tokens_out, is_cut=end == "length")
+
     async def stream(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float) -> AsyncIterator[str]:
+        async for piece in self._pieces(_sent(messages), max_tokens, timeout_s):
+            if piece.text:
+                yield piece.text
+
+    async def _pieces(self, body: dict[str, Any], max_tokens: int, timeout_s: float) -> AsyncIterator["_Piece"]:
         try:
             stream: Any = await self._client.chat.completions.create(
                 model=self._model,
@@ -115,15 +148,14 @@ class OpenAIChat:
                 max_tokens=max_tokens,
                 timeout=timeout_s,
                 stream=True,
-                extra_body=_sent(messages),
+                extra_body=body,
             )
             async with stream:
                 async for chunk in stream:
-                    if chunk.choices and (text := chunk.choices[0].delta.content):
-                        yield text
+                    yield _Piece.of(chunk)
         except openai.OpenAIError as exc:
             raise self._explained(exc, timeout_s) from exc
-        except (AttributeError, IndexError, TypeError, ValueError) as exc:
+        except (AttributeError, LookupError, TypeError, ValueError) as exc:
             raise LanguageModelError(f"the language model at {self._base_url} did not stream in the OpenAI form") from exc
 
     def _explained(self, exc: openai.OpenAIError, timeout_s: float) -> LanguageModelError:
@@ -136,6 +168,29 @@ class OpenAIChat:
                 return LanguageModelError(f"the language model answered HTTP {exc.status_code}: {exc.message[:200]}")
             case _:
                 return LanguageModelError(f"the language model failed: {str(exc)[:200]}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What one chunk of a stream says."""
+
+    text: str
+    end: str  # why the reply ends here; "" where it goes on
+    tokens_in: int
+    tokens_out: int
+
+    @classmethod
+    def of(cls, chunk: Any) -> "_Piece":
+        """Raises AttributeError, LookupError or TypeError for another form: the openai client checks none of what it parses."""
+        usage = getattr(chunk, "usage", None)
+        tokens = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
+        if not chunk.choices:
+            return cls("", "", *tokens)
+        choice = chunk.choices[0]
+        text = choice.delta.content or ""
+        if not isinstance(text, str):
+            raise TypeError(f"the content is {type(text).__name__}, not text")
+        return cls(text, getattr(choice, "finish_reason", None) or "", *tokens)
 
 
 def _sent(messages: Sequence[Message]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class Planning(_Section):
     max_steps: int = Field(default=10, ge=1, le=100)
     samples: int = Field(default=1, ge=1, le=16)  # plans drawn for a request, of which the most agreed on is taken; 1: the likeliest one
     temperature: float = Field(default=0.7, gt=0, le=2)  # at which several are drawn
+    streams: bool = True  # steps start while the plan is still being written; only where one plan is drawn
     demonstrations: bool = True  # in the prompt; a planner that was trained on plans needs none
     max_replans: int = Field(default=2, ge=0, le=10)  # plannings again, for what failed; 0: none
     max_tokens: int = Field(default=400, ge=32)

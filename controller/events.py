@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from cluster.messages import ArtifactRef, Done, Failed, Skipped, TaskResult
-from controller.plan import Plan
+from controller.plan import Plan, Step
 from controller.selector import Choice
 
 
@@ -18,6 +18,22 @@ class PlanMade:
     choices: Mapping[str, Choice]
     replan: int = 0
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlanned:
+    """A step that starts while the rest of the plan is still being written."""
+
+    step: Step
+    choice: Choice
+
+
+@dataclass(frozen=True, slots=True)
+class PlanWithdrawn:
+    """Steps that had started, and were stopped because the plan they came from does not hold."""
+
+    steps: tuple[str, ...]
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +56,7 @@ class AnswerText:
     text: str
 
 
-Event = PlanMade | StepStarted | StepEnded | AnswerText
+Event = PlanMade | StepPlanned | PlanWithdrawn | StepStarted | StepEnded | AnswerText
 Emit = Callable[[Event], None]
 
 
@@ -59,12 +75,13 @@ class Run:
 
     id: str
     plan: Plan = Plan()
-    choices: Mapping[str, Choice] = field(default_factory=dict)
+    choices: dict[str, Choice] = field(default_factory=dict)
     results: dict[str, TaskResult] = field(default_factory=dict)
     reused: set[str] = field(default_factory=set)  # ids of the steps whose result an earlier run made
     replans: list[Replan] = field(default_factory=list)
     estimates: Mapping[str, float | None] = field(default_factory=dict)  # seconds by step id, before anything ran
     started_s: float = field(default_factory=perf_counter)  # of that clock
+    first_step_s: float | None = None  # after the start, when the first step was submitted
     answer: str = ""
     answer_was_composed: bool = False  # the LLM's own words failed the grounding check, or it gave none
     seconds: dict[str, float] = field(default_factory=dict)
@@ -86,6 +103,7 @@ class Run:
             "replans": [asdict(replan) for replan in self.replans],
             "answer_was_composed": self.answer_was_composed,
             "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
+            "first_step_s": None if self.first_step_s is None else round(self.first_step_s, 4),
         }
 
 
@@ -94,6 +112,10 @@ def event_as_json(event: Event) -> dict[str, Any]:
         case PlanMade(plan=plan, choices=choices, replan=replan, why=why):
             again = {"replan": replan, "why": why} if replan else {}
             return {"event": "plan", "plan": plan_as_json(plan, choices), **again}
+        case StepPlanned(step=planned, choice=choice):
+            return {"event": "step_planned", **plan_as_json(Plan((planned,)), {planned.id: choice})[0]}
+        case PlanWithdrawn(steps=steps, why=why):
+            return {"event": "plan_withdrawn", "steps": list(steps), "why": why}
         case StepStarted(step=step):
             return {"event": "step_started", "step": step}
         case StepEnded(result=result, reused=reused):

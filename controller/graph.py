@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Protocol
+from functools import partial
+from types import MappingProxyType, TracebackType
+from typing import Any, Protocol, Self
 
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
@@ -79,31 +80,70 @@ async def run_graph(
 
     A cancelled run cancels the steps still going.
     """
-    run = _GraphRun(dispatches, emit, known, recall)
-    steps = [step for step in plan.steps if step.id not in known]
-    for step in steps:
-        run.submit(step)
-    run.warm(steps)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for step in steps:
-                run.settled[step.id] = tasks.create_task(run.settle(step))
-    finally:
-        run.cancel_unsettled()
-    return {step.id: known[step.id] if step.id in known else run.settled[step.id].result() for step in plan.steps}
+    async with GraphRun(emit, known, recall) as graph:
+        graph.add([step for step in plan.steps if step.id not in known], dispatches)
+    return graph.results(plan)
 
 
-class _GraphRun:
-    def __init__(self, dispatches: Mapping[str, Dispatch], emit: Emit, known: Mapping[str, TaskResult], recall: Recall | None) -> None:
-        self._dispatches = dispatches
+class GraphRun:
+    """A graph that runs, and may grow while it does. Leaving the context waits for every step; an error or a cancel inside it ends them."""
+
+    def __init__(self, emit: Emit, known: Mapping[str, TaskResult] = MappingProxyType({}), recall: Recall | None = None) -> None:
+        self._dispatches: dict[str, Dispatch] = {}
         self._emit = emit
         self._known = known
         self._recall = recall
         self._futures: dict[str, Any] = dict(known)
         self._warming: list[asyncio.Task[None]] = []
-        self.settled: dict[str, asyncio.Task[TaskResult]] = {}
+        self._told: set[tuple[int, str]] = set()  # models that a replica was told of, or that a first step wants
+        self._settled: dict[str, asyncio.Task[TaskResult]] = {}
+        self._tasks = asyncio.TaskGroup()
 
-    def submit(self, step: Step) -> None:
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            await self._tasks.__aexit__(kind, error, trace)
+        finally:
+            self._cancel_unsettled()
+
+    @property
+    def steps(self) -> frozenset[str]:
+        """Ids of those that were added."""
+        return frozenset(self._settled)
+
+    def add(self, steps: Sequence[Step], dispatches: Mapping[str, Dispatch]) -> None:
+        """Submits the steps; each that one of them needs is among them, was added before, or is known."""
+        self._dispatches |= {step.id: dispatches[step.id] for step in steps}
+        for step in steps:
+            self._submit(step)
+        self._warm(steps)
+        for step in steps:
+            self._settled[step.id] = self._tasks.create_task(self._settle(step))
+
+    def withdraw(self) -> None:
+        """Cancels every step, and forgets them all: nothing more is told of them."""
+        for step_id, task in self._settled.items():
+            task.cancel()
+            if step_id in self._futures:
+                task.add_done_callback(partial(_cancel_with, self._futures[step_id]))
+        self._settled.clear()
+        self._told.clear()
+        self._dispatches.clear()
+        self._futures = dict(self._known)
+
+    async def settled(self) -> None:
+        """Returns when every step that was added has its result."""
+        if self._settled:
+            await asyncio.wait(self._settled.values())
+
+    def results(self, plan: Plan) -> dict[str, TaskResult]:
+        """By step id, of every step of a plan whose run has ended."""
+        return {step.id: self._known[step.id] if step.id in self._known else self._settled[step.id].result() for step in plan.steps}
+
+    def _submit(self, step: Step) -> None:
         """Unless its result may be known, or one it needs was held back for that: then `settle` submits it."""
         waits = not self._is_first(step)
         if waits and self._recall is not None and self._recall.may_know(step):
@@ -111,24 +151,24 @@ class _GraphRun:
         if all(need in self._futures for need in step.needs):
             self._futures[step.id] = self._dispatches[step.id].submit([self._futures[need] for need in step.needs])
 
-    def warm(self, steps: Sequence[Step]) -> None:
+    def _warm(self, steps: Sequence[Step]) -> None:
         """Once for every model that only later steps want: one that a first step wants is loaded by that step."""
-        told = {self._dispatches[step.id].model for step in steps if self._is_first(step)}
+        self._told |= {self._dispatches[step.id].model for step in steps if self._is_first(step)}
         for dispatch in (self._dispatches[step.id] for step in steps if not self._is_first(step)):
-            if dispatch.model not in told:
-                told.add(dispatch.model)
+            if dispatch.model not in self._told:
+                self._told.add(dispatch.model)
                 self._warming.append(asyncio.create_task(_told(dispatch)))
 
-    def cancel_unsettled(self) -> None:
+    def _cancel_unsettled(self) -> None:
         for warming in self._warming:
             warming.cancel()
-        for step_id, task in self.settled.items():
+        for step_id, task in self._settled.items():
             if task.cancelled() and step_id in self._futures:
                 self._futures[step_id].cancel()
 
-    async def settle(self, step: Step) -> TaskResult:
+    async def _settle(self, step: Step) -> TaskResult:
         """Follows a step to its end and reports it."""
-        needed = [self._known[need] if need in self._known else await self.settled[need] for need in step.needs]
+        needed = [self._known[need] if need in self._known else await self._settled[need] for need in step.needs]
         missing = next((result for result in needed if not isinstance(result, Done)), None)
         is_held = step.id not in self._futures
         if missing is not None:
@@ -176,6 +216,12 @@ class _GraphRun:
                 break
             self._futures[step.id] = self._dispatches[step.id].submit(needed)
         return Failed(step.id, step.task, f"its replica died {TRIES} times: {death}", "replica_died")
+
+
+def _cancel_with(future: Any, task: asyncio.Task[TaskResult]) -> None:
+    """Only when the task has ended: to one that still waits, Ray 2.60 reports a cancelled future as an error, and the cancel is lost."""
+    if task.cancelled():
+        future.cancel()
 
 
 async def _told(dispatch: Dispatch) -> None:

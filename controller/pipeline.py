@@ -4,7 +4,7 @@ Between the last two, what failed may be planned and run again. A plan that a pe
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from time import perf_counter
 
@@ -14,9 +14,10 @@ from cluster.messages import ArtifactRef, Done, Failed, FromStep, Input, OptionV
 from cluster.metrics import Stage, count_error, observe_stage, set_runs_in_flight
 from cluster.settings import Limits
 from cluster.state import ClusterState
+from controller.early_steps import EarlySteps
 from controller.estimate import estimates
 from controller.events import Emit, Event, PlanMade, Replan, Run, StepEnded
-from controller.graph import Dispatch, Family, run_graph
+from controller.graph import Dispatch, Family, GraphRun, run_graph
 from controller.plan import InputFile, OutputOf, Plan, Step, StepInput, StepOption
 from controller.plan_json import GivenPlan
 from controller.planner import Planner
@@ -115,30 +116,88 @@ class Pipeline:
             run.estimates = estimates(run.plan, run.choices, state)
 
     async def _answer(self, request: Request, run: Run, emit: Emit, given: GivenPlan | None) -> None:
-        await self._plan(request, run, given)
-        emit(PlanMade(run.plan, run.choices))
-        await self._execute(request, run, emit, reuses=given is not None and given.reuses)
+        if given is None and self._planner.streams:
+            await self._plan_and_execute(request, run, emit)
+        else:
+            await self._plan(request, run, given)
+            emit(PlanMade(run.plan, run.choices))
+            await self._execute(request, run, emit, reuses=given is not None and given.reuses)
         if given is None:  # who sent a plan wants that one
             await self._mend(request, run, emit)
         with _stage(run, Stage.ANSWER):
             answer = await self._responder.answer(request, run.plan, run.results, emit)
         run.answer, run.answer_was_composed = answer.text, answer.was_composed
 
+    async def _plan_and_execute(self, request: Request, run: Run, emit: Emit) -> None:
+        """Stages one to three, overlapping: a step starts as soon as it is written, has its model, and those it needs have started."""
+        recall = Recall(self._results, request, run.choices, self._is_stored)
+        noted = self._noting(run, recall, emit)
+        refused: HuggingGPTError | None = None
+
+        async def choose(plan: Plan, steps: Collection[str]) -> dict[str, Choice]:
+            return await self._selector.choose_at_once(plan, request, await self._cluster_state(), steps)
+
+        async with GraphRun(noted) as graph:
+            early = EarlySteps(run, graph, choose, lambda step, choice: self._dispatch(step, request, choice), emit)
+            try:
+                await self._plan_in_full(request, run, graph, early)
+            except HuggingGPTError as exc:
+                early.withdraw(exc.message)
+                refused = exc
+            else:
+                emit(PlanMade(run.plan, run.choices))
+                left = [step for step in run.plan.steps if step.id not in graph.steps]
+                self._note_first_step(run, left)
+                graph.add(left, {step.id: self._dispatch(step, request, run.choices[step.id]) for step in left})
+                with _stage(run, Stage.EXECUTE):
+                    await graph.settled()
+        if refused:
+            raise refused
+        run.results = graph.results(run.plan)
+
+    async def _plan_in_full(self, request: Request, run: Run, graph: GraphRun, early: EarlySteps) -> None:
+        """Stages one and two, while `early` starts what is certain. Raises HuggingGPTError when there is no plan."""
+        starting = asyncio.create_task(early.start())
+        try:
+            with _stage(run, Stage.PLAN):
+                planned = await self._planner.plan(request, early.tell)
+            with _stage(run, Stage.SELECT):
+                early.finish()
+                await starting
+                if any(step.id in graph.steps and step not in planned.plan.steps for step in run.plan.steps):
+                    early.withdraw("the whole plan has other steps")
+                made = {step_id: run.choices[step_id] for step_id in graph.steps}
+                state = await self._cluster_state()
+                choices = await self._selector.choose(planned.plan, request, state, made=made)
+        finally:
+            starting.cancel()
+        run.plan, run.tokens_in, run.tokens_out = planned.plan, planned.tokens_in, planned.tokens_out
+        run.choices.update(choices)
+        run.estimates = estimates(run.plan, run.choices, state)
+
     async def _execute(self, request: Request, run: Run, emit: Emit, *, reuses: bool = False) -> None:
         """Stage three: gives every step that has no result yet its result, with `reuses` one that was made before where there is one."""
         recall = Recall(self._results, request, run.choices, self._is_stored)
+        noted = self._noting(run, recall, emit)
+        with _stage(run, Stage.EXECUTE):
+            for result in (await recall.known(run.plan)).values() if reuses else ():
+                noted(StepEnded(result, reused=True))
+            known = dict(run.results)
+            self._note_first_step(run, [step for step in run.plan.steps if step.id not in known])
+            dispatches = {step.id: self._dispatch(step, request, run.choices[step.id]) for step in run.plan.steps if step.id not in known}
+            run.results = await run_graph(run.plan, dispatches, noted, known, recall if reuses else None)
 
+    def _noting(self, run: Run, recall: Recall, emit: Emit) -> Emit:
         def noted(event: Event) -> None:
             if isinstance(event, StepEnded):
                 self._note(event, run, recall)
             emit(event)
 
-        with _stage(run, Stage.EXECUTE):
-            for result in (await recall.known(run.plan)).values() if reuses else ():
-                noted(StepEnded(result, reused=True))
-            known = dict(run.results)
-            dispatches = {step.id: self._dispatch(step, request, run.choices[step.id]) for step in run.plan.steps if step.id not in known}
-            run.results = await run_graph(run.plan, dispatches, noted, known, recall if reuses else None)
+        return noted
+
+    def _note_first_step(self, run: Run, steps: Sequence[Step]) -> None:
+        if steps and run.first_step_s is None:
+            run.first_step_s = perf_counter() - run.started_s
 
     def _note(self, ended: StepEnded, run: Run, recall: Recall) -> None:
         """At once, so that a run that is stopped has what was done, and later runs too."""

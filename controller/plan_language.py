@@ -102,8 +102,7 @@ def read_plan(text: str, tasks: Collection[Task], request: Request, *, is_last: 
     steps = with_fitting_media([_read_step(step_id, form, tasks, quotes) for step_id, form in draft.items()], request, is_last=is_last)
     if _asks_of_itself(steps, request):
         return Plan()
-    plan = Plan.checked([_grounded(step, request, is_last) for step in steps], request.media)
-    return Plan(tuple(without_repeats(plan.steps)))
+    return Plan.checked(without_repeats([_grounded(step, request, is_last) for step in steps]), request.media)
 
 
 def write_plan(plan: Plan, request: Request | None = None) -> str:

@@ -18,7 +18,8 @@ _Known = tuple[Task, tuple[StepInput, ...], tuple[tuple[Option, StepOption], ...
 def without_repeats(steps: Sequence[Step]) -> list[Step]:
     """The steps in their order, of equal ones the first; what needed another needs that one, and a list names each thing once.
 
-    Each step comes after those it needs. Tasks that make something new each time are left as they are.
+    In the order in which they were written, so that the beginning of a plan is read the same as the whole. Tasks that make something new
+    each time are left as they are.
     """
     first: dict[_Known, str] = {}
     stands_for: dict[str, str] = {}
@@ -31,7 +32,7 @@ def without_repeats(steps: Sequence[Step]) -> list[Step]:
             continue
         first.setdefault(known, step.id)
         kept.append(step)
-    return kept
+    return [_pointed(step, stands_for) for step in kept]
 
 
 def _pointed(step: Step, stands_for: Mapping[str, str]) -> Step:

@@ -1,7 +1,7 @@
 """Planner: prompt → draft → Plan, with one repair. Knows the task table and the LLM, no models and no Ray."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from cluster.tasks import TASKS, Option, Task, TaskSpec
 from controller.plan import Plan
 from controller.plan_choice import most_agreed
 from controller.plan_language import UnservedTask, plan_schema, read_plan
+from controller.plan_stream import PlanStream
 from controller.request import Request
 
 PROMPT = Path(__file__).with_name("prompts") / "planner.yaml"
@@ -28,6 +29,8 @@ _OPTION_FORMS = {
     Option.PROMPT: '"what to write"',
     Option.WANTED: '"text" or "scene"',
 }
+
+Tell = Callable[[Plan | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +52,27 @@ class Planner:
         self._tasks = tuple(task for task in Task if task in tasks)
         self._settings = settings
 
-    async def plan(self, request: Request) -> Planned:
-        """Raises PlanError when the reply is still invalid after one repair, LanguageModelError when none came."""
+    @property
+    def streams(self) -> bool:
+        """Whether steps are told while they are written."""
+        return self._settings.streams and self._settings.samples == 1
+
+    async def plan(self, request: Request, tell: Tell | None = None) -> Planned:
+        """`tell` gets the plan so far each time that a step of it is written, and None when what was told no longer holds.
+
+        Raises PlanError when the reply is still invalid after one repair, LanguageModelError when none came.
+        """
         messages: list[Message] = [*self.constant_messages, {"role": "user", "content": request.for_planner()}]
         schema = plan_schema(self._tasks, request, self._settings.max_steps)
-        drafts = await self._drafts(messages, schema)
+        drafts = await self._drafts(messages, schema, request, tell)
         tokens_in, tokens_out = drafts[0].tokens_in, drafts[0].tokens_out
         try:
             return Planned(self._agreed(drafts, request), tokens_in, tokens_out, was_repaired=False)
         except UnservedTask:
             raise
         except PlanError as exc:
+            if tell:
+                tell(None)
             messages += [
                 {"role": "assistant", "content": drafts[0].text},
                 {"role": "user", "content": f"That plan is wrong: {exc.message}. Reply with the corrected plan only."},
@@ -98,10 +111,22 @@ class Planner:
         count_tokens(reply.tokens_in, reply.tokens_out)
         return reply
 
-    async def _drafts(self, messages: Sequence[Message], schema: dict[str, Any]) -> Sequence[Reply]:
+    async def _streamed(self, messages: Sequence[Message], schema: dict[str, Any], request: Request, tell: Tell) -> Reply:
+        stream = PlanStream(self._tasks, request, self._settings.max_steps)
+
+        def read(piece: str) -> None:
+            if plan := stream.feed(piece):
+                tell(plan)
+
+        settings = self._settings
+        reply = await self._chat.written(messages, read, max_tokens=settings.max_tokens, timeout_s=settings.timeout_s, schema=schema)
+        count_tokens(reply.tokens_in, reply.tokens_out)
+        return reply
+
+    async def _drafts(self, messages: Sequence[Message], schema: dict[str, Any], request: Request, tell: Tell | None) -> Sequence[Reply]:
         settings = self._settings
         if settings.samples == 1:
-            return [await self._draft(messages, schema)]
+            return [await self._draft(messages, schema) if tell is None else await self._streamed(messages, schema, request, tell)]
         limits: dict[str, Any] = {"max_tokens": settings.max_tokens, "timeout_s": settings.timeout_s}
         replies = await self._chat.samples(messages, count=settings.samples, temperature=settings.temperature, schema=schema, **limits)
         count_tokens(replies[0].tokens_in, replies[0].tokens_out)

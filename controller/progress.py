@@ -17,6 +17,7 @@ class Progress:
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
         self._status = self._console.status("planning …")
         self._started = time.monotonic()
+        self._planned: set[str] = set()  # steps that were shown before their plan was whole
 
     def __enter__(self) -> "Progress":
         self._status.start()
@@ -29,6 +30,13 @@ class Progress:
         match event["event"]:
             case "plan":
                 self._plan(event)
+            case "step_planned":
+                self._line("planned while the plan is still being written:")
+                self._step(event)
+                self._planned.add(event["id"])
+            case "plan_withdrawn":
+                self._planned.clear()
+                self._line(f"[yellow]stopped {', '.join(event['steps'])}[/]: {escape(_short(event['why']))}")
             case "step_started":
                 self._line(f"[cyan]▸ {event['step']}[/] started")
             case "step_ended":
@@ -46,10 +54,14 @@ class Progress:
         else:
             self._line("plan: " + ("no step needed" if not steps else f"{len(steps)} steps"))
         for step in steps:
-            shown = escape(_short(", ".join(map(given, [*step["inputs"], *step["options"].values()]))))
-            why = step["reason"].partition(";")[0]  # the score is for the record
-            self._console.print(f"  {step['id']}  {step['task']}({shown})  [dim]{step['model']}, {why}[/]")
+            if step["id"] not in self._planned:
+                self._step(step)
         self._status.update("working …" if steps else "answering …")
+
+    def _step(self, step: Mapping[str, Any]) -> None:
+        shown = escape(_short(", ".join(map(given, [*step["inputs"], *step["options"].values()]))))
+        why = step["reason"].partition(";")[0]  # the score is for the record
+        self._console.print(f"  {step['id']}  {step['task']}({shown})  [dim]{step['model']}, {why}[/]")
 
     def _ended(self, event: Mapping[str, Any]) -> None:
         step, task = event["step"], event["task"]

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -52,26 +52,54 @@ class Selector:
         self._timeout_s = llm.timeout_s
 
     async def choose(
-        self, plan: Plan, request: Request, cluster: ClusterState, wanted: Mapping[str, Sequence[str]] = MappingProxyType({})
+        self,
+        plan: Plan,
+        request: Request,
+        cluster: ClusterState,
+        wanted: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        made: Mapping[str, Choice] = MappingProxyType({}),
     ) -> dict[str, Choice]:
-        """By step id; `wanted` are the models, best first, that a plan itself names for a step.
+        """By step id; `wanted` are the models, best first, that a plan itself names for a step, `made` are choices that stand.
 
         Raises PlanError when no model fits a step, BadRequest when a named model cannot do it.
         """
         as_wanted = {step.id: await self._as_wanted(step, wanted[step.id]) for step in plan.steps if step.id in wanted}
-        steps = [step for step in plan.steps if step.id not in as_wanted]
+        steps = [step for step in plan.steps if step.id not in as_wanted and step.id not in made]
         named = await self._named(steps, request)
-        found = await self._candidates.for_tasks(dict.fromkeys(step.task for step in steps if step.id not in named))
-        spoken = languages_of(plan, request)
-        ranked = {
-            step.id: self._ranked([named[step.id]] if step.id in named else _fitting(step, found[step.task], spoken[step.id]), cluster)
-            for step in steps
-        }
+        ranked = await self._rankings(plan, steps, named, request, cluster)
         close = {step.id: self._close(ranked[step.id]) for step in steps}
         open_steps = [step for step in steps if len(close[step.id]) > 1]
         picks = await self._asked(open_steps, close, request) if open_steps else {}
+        return {**made, **as_wanted, **await self._choices(steps, ranked, picks, named)}
+
+    async def choose_at_once(self, plan: Plan, request: Request, cluster: ClusterState, steps: Collection[str]) -> dict[str, Choice]:
+        """What `choose` will choose for these steps of a plan's beginning, where it can be told without the whole plan and the LLM.
+
+        Raises PlanError when no model fits a step, BadRequest when a named model cannot do it.
+        """
+        if request.named:  # which step is theirs only the whole plan can tell
+            return {}
+        new = [step for step in plan.steps if step.id in steps]
+        named = await self._named(new, request)
+        ranked = await self._rankings(plan, new, named, request, cluster)
+        return await self._choices([step for step in new if len(self._close(ranked[step.id])) <= 1], ranked, {}, named)
+
+    async def _rankings(
+        self, plan: Plan, steps: Sequence[Step], named: Mapping[str, Candidate], request: Request, cluster: ClusterState
+    ) -> dict[str, list[Ranked]]:
+        """By step id; a named candidate is the only one of its step."""
+        found = await self._candidates.for_tasks(dict.fromkeys(step.task for step in steps if step.id not in named))
+        spoken = languages_of(plan, request)
+        return {
+            step.id: self._ranked([named[step.id]] if step.id in named else _fitting(step, found[step.task], spoken[step.id]), cluster)
+            for step in steps
+        }
+
+    async def _choices(
+        self, steps: Sequence[Step], ranked: Mapping[str, list[Ranked]], picks: Mapping[str, str], named: Mapping[str, Candidate]
+    ) -> dict[str, Choice]:
         choices = await asyncio.gather(*(self._choice(step, ranked[step.id], picks.get(step.id), step.id in named) for step in steps))
-        return as_wanted | {step.id: choice for step, choice in zip(steps, choices, strict=True)}
+        return {step.id: choice for step, choice in zip(steps, choices, strict=True)}
 
     async def _as_wanted(self, step: Step, models: Sequence[str]) -> Choice:
         """The first must do the step; of the others, fallbacks, only those stay that can, since a plan may have been edited since."""

@@ -1,9 +1,10 @@
 """ScriptedChat: a ChatModel that says what it was told to say, and remembers what it was asked."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from cluster.chat import Message, Reply
+from cluster.chat import Message, OnText, Reply
 from cluster.errors import LanguageModelError
 
 Scripted = str | Reply | LanguageModelError
@@ -26,6 +27,18 @@ class ScriptedChat:
         self.schemas.append(schema)
         said = self._next(messages)
         return said if isinstance(said, Reply) else Reply(said, 1, 1, is_cut=False)
+
+    async def written(
+        self, messages: Sequence[Message], on_text: OnText, *, max_tokens: int, timeout_s: float, schema: dict[str, Any] | None = None
+    ) -> Reply:
+        """In pieces, and whoever listens gets a turn after each."""
+        reply = await self.reply(messages, max_tokens=max_tokens, timeout_s=timeout_s, schema=schema)
+        for start in range(0, len(reply.text), self._piece):
+            if self._breaks_after is not None and start >= self._breaks_after:
+                raise LanguageModelError("the connection broke")
+            on_text(reply.text[start : start + self._piece])
+            await asyncio.sleep(0)
+        return reply
 
     async def samples(
         self, messages: Sequence[Message], *, count: int, temperature: float, max_tokens: int, timeout_s: float, schema: dict[str, Any]

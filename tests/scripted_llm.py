@@ -46,13 +46,20 @@ def scripted_llm(model: ScriptedLanguageModel) -> Iterator[int]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             message = {"role": "assistant", "content": json.dumps(model.plan(body["messages"][-1]["content"]))}
+            head = {"id": "x", "created": 0, "model": "controller"}
+            if body.get("stream"):
+                chunk = {**head, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": message, "finish_reason": "stop"}]}
+                self._send(f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode(), "text/event-stream")
+                return
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            self._reply({"id": "x", "object": "chat.completion", "created": 0, "model": "controller", "choices": [choice]})
+            self._reply({**head, "object": "chat.completion", "choices": [choice]})
 
         def _reply(self, body: Mapping[str, Any]) -> None:
-            content = json.dumps(body).encode()
+            self._send(json.dumps(body).encode(), "application/json")
+
+        def _send(self, content: bytes, media_type: str) -> None:
             self.send_response(200)
-            self.send_header("content-type", "application/json")
+            self.send_header("content-type", media_type)
             self.send_header("content-length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

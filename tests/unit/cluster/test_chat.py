@@ -258,3 +258,55 @@ async def test_the_key_comes_from_the_environment_variable_that_the_settings_nam
     with pytest.raises(LanguageModelError) as refused:
         await said(chat)
     assert "sk-secret" not in refused.value.message + caplog.text
+
+
+# A reply that is told while it is written
+
+
+def written(*texts: str, end: str | None = "stop", tail: bytes = b"data: [DONE]\n\n") -> bytes:
+    last: dict[str, Any] = {"id": "1", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": end}]}
+    usage = {"id": "1", "object": "chat.completion.chunk", "choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
+    return events(*texts) + b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in (last, usage)) + tail
+
+
+async def heard(server: Server, timeout_s: float = 5) -> tuple[Reply, list[str]]:
+    pieces: list[str] = []
+    return await server.chat().written(HELLO, pieces.append, max_tokens=9, timeout_s=timeout_s, schema={"type": "object"}), pieces
+
+
+async def test_a_written_reply_is_told_piece_by_piece_and_comes_whole_with_its_tokens(server: Server) -> None:
+    server.script = [Answer(written('{"a"', ": 1}"), "text/event-stream")]
+    assert await heard(server) == (Reply('{"a": 1}', 5, 2, is_cut=False), ['{"a"', ": 1}"])
+    (asked,) = server.asked
+    assert asked["stream"] and asked["stream_options"] == {"include_usage": True}
+    assert asked["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+async def test_a_written_reply_that_the_token_limit_stopped_says_so(server: Server) -> None:
+    server.script = [Answer(written('{"a"', end="length"), "text/event-stream")]
+    assert (await heard(server))[0].is_cut
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(events('{"a"'), "text/event-stream"),  # broken off without an end
+        Answer(completion("{}")),  # no stream at all
+        Answer(b'data: {"choices": [{"delta": {"content": 7}}]}\n\n', "text/event-stream"),
+        Answer(b"data: {}\n\n", "text/event-stream"),
+        Answer(b'data: {"choices": {"delta": {}}}\n\n', "text/event-stream"),
+        Answer(b'{"error": {"message": "no"}}', status=500),
+    ],
+)
+async def test_a_written_reply_that_is_none_is_an_error(server: Server, answer: Answer) -> None:
+    server.script = [answer]
+    with pytest.raises(LanguageModelError):
+        await heard(server)
+
+
+async def test_a_written_reply_has_one_time_limit_for_the_whole(server: Server) -> None:
+    over = threading.Event()
+    server.script = [Answer(events("a"), "text/event-stream", promised_bytes=10_000, stalls_until=over)]
+    with pytest.raises(LanguageModelTimeout):
+        await heard(server, timeout_s=0.2)
+    over.set()

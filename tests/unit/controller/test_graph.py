@@ -13,7 +13,7 @@ from cluster.catalogue import ModelCard
 from cluster.messages import Done, Failed, Skipped, Span, TaskRequest, TaskResult
 from cluster.tasks import Task
 from controller.events import Event, StepEnded, StepStarted
-from controller.graph import GRACE_S, TRIES, Dispatch, run_graph
+from controller.graph import GRACE_S, TRIES, Dispatch, GraphRun, run_graph
 from controller.plan import OutputOf, Plan, Step
 
 Work = Callable[[TaskRequest, list[TaskResult]], Awaitable[TaskResult]]
@@ -283,6 +283,19 @@ async def test_a_model_that_a_first_step_wants_needs_no_telling() -> None:
     family = FakeFamily()
     await ran(family, a_plan(s1="", s2="s1", s3="s2"))
     assert family.warmed == []
+
+
+async def test_a_model_that_only_a_withdrawn_step_would_have_loaded_is_told_of_for_a_later_one() -> None:
+    family = FakeFamily({"s1": hangs})
+    withdrawn, mended = a_plan(s1=""), a_plan(s2="", s3="s2")
+    async with GraphRun(lambda _event: None) as graph:
+        graph.add(withdrawn.steps, dispatches(family, withdrawn, s1="org/other"))
+        await asyncio.sleep(0)
+        graph.withdraw()
+        graph.add(mended.steps, dispatches(family, mended, s3="org/other"))
+    assert family.cancelled == {"s1"}
+    assert [model for _, model, _ in family.warmed] == ["org/other"]
+    assert all(isinstance(result, Done) for result in graph.results(mended).values())
 
 
 async def test_a_warm_up_that_fails_or_hangs_changes_nothing() -> None:
