@@ -24,6 +24,7 @@ TOKENS_PER_CHARACTER = 1.0  # room for the reply; generous also for scripts the 
 LEAST_TOKENS = 64
 SHORT_TEXT = 200  # weight below which a summary may be about as long as its text
 MOST_OF_IT = 0.6
+MOST_SENTENCES = 3  # of a summary, as SUMMARY_REQUEST says
 SUMMARY_REQUEST = "Summarize the text above in {language}, in two or three short sentences, with its most important numbers and names."
 SUMMARY_REQUESTS = {"zh": "用两三句话概括上文要点，保留最重要的数字和名称。只输出概括。"}
 WRITE_ABOUT_IT = "Write a short text about it."
@@ -107,14 +108,17 @@ class LanguageExpert:
         return summary if not wanted or wanted == language else await self._translated(summary, str(wanted))
 
     async def _summary_of(self, text: str, language: str | None) -> str:
-        """A small model copies a text that it should shorten, unless it is asked in the text's own words; then it is told again."""
+        """A small model copies a text that it should shorten, unless it is asked in the text's own words; then it is told again.
+
+        Where that does not help either, what it wrote ends after as many sentences as it was asked for.
+        """
         name = language_name(language) or "the language of the text"
         ask = SUMMARY_REQUESTS.get(language or "", SUMMARY_REQUEST.format(language=name))
         system = "You summarize texts."
         summary = await self._said(system, f"{text}\n\n{ask}")
-        if weight(text) > SHORT_TEXT and weight(summary) > MOST_OF_IT * weight(text):
+        if _is_hardly_shorter(summary, text):
             summary = await self._said(system, f"{summary}\n\n{ask} {TOO_LONG.format(language=name)}")
-        return summary
+        return "".join(_SENTENCE.findall(summary)[:MOST_SENTENCES]).strip() if _is_hardly_shorter(summary, text) else summary
 
     async def _answered(self, text: str, question: str) -> str:
         language = language_name(detect_language(question)) or "the language of the question"
@@ -144,6 +148,10 @@ class LanguageExpert:
         if not (said := reply.text.strip()):
             raise LanguageModelError("the language model replied with nothing")
         return said
+
+
+def _is_hardly_shorter(summary: str, text: str) -> bool:
+    return weight(text) > SHORT_TEXT and weight(summary) > MOST_OF_IT * weight(text)
 
 
 def weight(text: str) -> int:

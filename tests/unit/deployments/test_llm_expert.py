@@ -130,6 +130,13 @@ async def test_a_summary_that_is_hardly_shorter_than_its_text_is_asked_for_again
     assert await ran(chat, Task.SUMMARIZATION, SENTENCE * 5) == Output("Short.")
 
 
+async def test_a_summary_that_stays_long_ends_after_the_sentences_that_were_asked_for() -> None:
+    text = " ".join(f"Number {n} says something of its own." for n in range(1, 20))
+    assert await ran(Obeying(to_summarize), Task.SUMMARIZATION, text) == Output(
+        "Number 1 says something of its own. Number 2 says something of its own. Number 3 says something of its own."
+    )
+
+
 async def test_a_summary_in_another_language_is_a_translated_summary() -> None:
     chat = Obeying(lambda asked: "Kurz." if asked.startswith("Translate into German") else "Short.")
     assert await ran(chat, Task.SUMMARIZATION, SENTENCE * 5, language="de") == Output("Kurz.")
@@ -154,7 +161,7 @@ async def test_names_are_translated_first_and_stand_in_the_text_that_is_translat
 
 async def test_a_language_model_that_only_copies_ends_a_summary_instead_of_going_on_for_ever() -> None:
     async with asyncio.timeout(5):
-        result = await ran(Obeying(to_summarize), Task.SUMMARIZATION, SENTENCE * 300)
+        result = await ran(Obeying(to_summarize), Task.SUMMARIZATION, "word after word " * 600)
     assert isinstance(result, ModelError) and "no shorter" in result.message
 
 
