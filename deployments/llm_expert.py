@@ -110,7 +110,7 @@ class LanguageExpert:
     async def _summary_of(self, text: str, language: str | None) -> str:
         """A small model copies a text that it should shorten, unless it is asked in the text's own words; then it is told again.
 
-        Where that does not help either, what it wrote ends after as many sentences as it was asked for.
+        Where that does not help either, what it wrote ends with the last sentence that leaves it short.
         """
         name = language_name(language) or "the language of the text"
         ask = SUMMARY_REQUESTS.get(language or "", SUMMARY_REQUEST.format(language=name))
@@ -118,7 +118,7 @@ class LanguageExpert:
         summary = await self._said(system, f"{text}\n\n{ask}")
         if _is_hardly_shorter(summary, text):
             summary = await self._said(system, f"{summary}\n\n{ask} {TOO_LONG.format(language=name)}")
-        return "".join(_SENTENCE.findall(summary)[:MOST_SENTENCES]).strip() if _is_hardly_shorter(summary, text) else summary
+        return _shortened(summary, text) if _is_hardly_shorter(summary, text) else summary
 
     async def _answered(self, text: str, question: str) -> str:
         language = language_name(detect_language(question)) or "the language of the question"
@@ -152,6 +152,14 @@ class LanguageExpert:
 
 def _is_hardly_shorter(summary: str, text: str) -> bool:
     return weight(text) > SHORT_TEXT and weight(summary) > MOST_OF_IT * weight(text)
+
+
+def _shortened(summary: str, text: str) -> str:
+    """Its first sentences, at least one."""
+    kept = [sentence for sentence in _SENTENCE.findall(summary) if sentence][:MOST_SENTENCES]
+    while len(kept) > 1 and _is_hardly_shorter("".join(kept), text):
+        kept.pop()
+    return "".join(kept).strip()
 
 
 def weight(text: str) -> int:

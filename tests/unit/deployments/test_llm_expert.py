@@ -130,6 +130,12 @@ async def test_a_summary_that_is_hardly_shorter_than_its_text_is_asked_for_again
     assert await ran(chat, Task.SUMMARIZATION, SENTENCE * 5) == Output("Short.")
 
 
+async def test_a_summary_of_two_sentences_that_is_as_long_as_its_text_keeps_the_first() -> None:
+    text = SENTENCE * 6
+    first, second = f"{text[:150]}.", f" {text[:150]}."
+    assert await ran(Obeying(lambda _asked: first + second), Task.SUMMARIZATION, text) == Output(first)
+
+
 async def test_a_summary_that_stays_long_ends_after_the_sentences_that_were_asked_for() -> None:
     text = " ".join(f"Number {n} says something of its own." for n in range(1, 20))
     assert await ran(Obeying(to_summarize), Task.SUMMARIZATION, text) == Output(
