@@ -1,4 +1,4 @@
-"""When can the first step start? The embedded planner on requests of one to six steps, its plan read while it is written and read when it is whole.
+"""When can the first step start? The embedded planner on requests of one to six steps, its plans read while they are written.
 
 An engine of its own in this process, without Ray: what is timed is the plan, from the request to the step that could be dispatched.
 """
@@ -29,13 +29,16 @@ REQUESTS = (
     ("Describe this photograph in one sentence.", ("image/jpeg photo.jpg",)),
     ("Transcribe this, translate the transcript into French and read the translation aloud.", ("audio/wav talk.wav",)),
     ("Read the text in this picture, sum it up and list the names in it.", ("image/png page.png",)),
-    ("Translate this into Chinese, sum up the translation, and read the summary aloud. List the names as well.", ("text/plain speech.txt",)),
     (
-        "Transcribe this recording. From the transcript give me a summary, the named entities and the sentiment, and read the summary aloud.",
+        "Translate this into Chinese, sum up the translation, and read the summary aloud. List the names as well.",
+        ("text/plain speech.txt",),
+    ),
+    (
+        "Transcribe this recording. From the transcript give me a summary, the names and the sentiment, and read the summary aloud.",
         ("audio/wav talk.wav",),
     ),
     (
-        "Write down what is said in talk.wav, sum it up, list the names, judge the mood, translate the summary into Spanish and read the Spanish aloud.",
+        "Write down what is said, sum it up, list the names, judge the mood, translate the summary into Spanish and read that aloud.",
         ("audio/wav talk.wav",),
     ),
 )

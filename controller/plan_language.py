@@ -22,6 +22,7 @@ from typing import Any
 from cluster.errors import PlanError
 from cluster.tasks import TASKS, Media, Option, Task, TaskSpec
 from controller.plan import InputFile, OutputOf, Plan, Step, StepInput, StepOption
+from controller.plan_languages import with_languages
 from controller.plan_media import with_fitting_media
 from controller.plan_repeats import without_repeats
 from controller.request import Request
@@ -102,7 +103,8 @@ def read_plan(text: str, tasks: Collection[Task], request: Request, *, is_last: 
     steps = with_fitting_media([_read_step(step_id, form, tasks, quotes) for step_id, form in draft.items()], request, is_last=is_last)
     if _asks_of_itself(steps, request):
         return Plan()
-    return Plan.checked(without_repeats([_grounded(step, request, is_last) for step in steps]), request.media)
+    grounded = [_grounded(step, request, is_last) for step in steps]
+    return Plan.checked(without_repeats(with_languages(grounded, request, LANGUAGES)), request.media)
 
 
 def write_plan(plan: Plan, request: Request | None = None) -> str:
@@ -197,7 +199,7 @@ def _read_step(step_id: str, form: Any, tasks: Collection[Task], quotes: Mapping
 
 
 def _asks_of_itself(steps: Sequence[Step], request: Request) -> bool:
-    """Whether all that is planned is to answer a question out of nothing but its own words: that is general knowledge, and needs no step."""
+    """Whether all that is planned is to answer a question out of nothing but its own words: that is general knowledge."""
     asks = all(step.task is Task.QUESTION_ANSWERING and all(isinstance(source, str) for source in step.inputs) for step in steps)
     return bool(steps) and asks and not request.files and not request.quotes
 
