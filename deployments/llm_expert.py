@@ -15,7 +15,7 @@ from cluster.errors import LanguageModelError, ModelError
 from cluster.language import detect_language, language_name
 from cluster.tasks import Task
 from deployments.model import Call, Output
-from deployments.translation import SCRIPT_PATTERNS, leftovers, names, with_large_numbers, with_words
+from deployments.translation import EXAMPLE, EXAMPLE_IN, SCRIPT_PATTERNS, leftovers, names, with_large_numbers, with_words
 
 PIECE_CHARACTERS = 250  # of a translation: two or three sentences, so that a small model leaves none out; pieces run together
 WINDOW_CHARACTERS = 6000  # of a text read at once; about 1,500 tokens of English
@@ -75,8 +75,12 @@ class LanguageExpert:
 
     async def _translated_piece(self, part: str, language: str) -> str:
         target = language_name(language) or language
-        ask = f"Translate into {target}, completely and exactly, names too, and reply with the translation only:\n\n{part}"
-        translated = await self._said("You are a professional translator.", ask)
+
+        def ask(text: str) -> str:
+            return f"Translate into {target}, completely and exactly, names too, and reply with the translation only:\n\n{text}"
+
+        example = (ask(EXAMPLE), EXAMPLE_IN[language]) if language in EXAMPLE_IN else None
+        translated = await self._said("You are a professional translator.", ask(part), example=example)
         for word, replacement in (await self._words_in(language, leftovers(part, translated, language))).items():
             translated = re.sub(rf" ?\b{re.escape(word)}\b ?", replacement, translated)
         return translated
@@ -141,8 +145,19 @@ class LanguageExpert:
             raise LanguageModelError(str(failures.exceptions[0])) from failures
         return [reply.result() for reply in replies]
 
-    async def _said(self, system: str, user: str, least: int = LEAST_TOKENS, schema: dict[str, Any] | None = None) -> str:
-        messages: list[Message] = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    async def _said(
+        self,
+        system: str,
+        user: str,
+        least: int = LEAST_TOKENS,
+        schema: dict[str, Any] | None = None,
+        example: tuple[str, str] | None = None,
+    ) -> str:
+        """`example` is a turn that went before: what was asked, and the right reply."""
+        messages: list[Message] = [{"role": "system", "content": system}]
+        if example:
+            messages += [{"role": "user", "content": example[0]}, {"role": "assistant", "content": example[1]}]
+        messages.append({"role": "user", "content": user})
         room = max(least, int(weight(user) * TOKENS_PER_CHARACTER))
         reply = await self._chat.reply(messages, max_tokens=room, timeout_s=self._timeout_s, schema=schema)
         if not (said := reply.text.strip()):

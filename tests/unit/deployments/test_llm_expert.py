@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from cluster.chat import Message, Reply
 from cluster.errors import LanguageModelError, ModelError
+from cluster.language import detect_language
 from cluster.tasks import Task
 from deployments.llm_expert import PIECE_CHARACTERS, WINDOW_CHARACTERS, LanguageExpert, pieces, relevant, weight
 from deployments.model import Call, Output
+from deployments.translation import EXAMPLE
 
 quick = settings(max_examples=60, deadline=None, database=None, phases=[Phase.explicit, Phase.generate])
 SENTENCE = "The oceans have taken up most of the heat of the last fifty years. "
@@ -51,6 +53,18 @@ class Obeying:
 async def ran(chat: Obeying, task: Task, text: str, **options: str) -> Output | ModelError:
     (result,) = await LanguageExpert(chat, timeout_s=5).run([Call(task, (text,), options)])
     return result
+
+
+class Remembering(Obeying):
+    """Keeps all that was said before."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _asked: "Guten Tag.")
+        self.turns: list[list[str]] = []
+
+    async def reply(self, messages: Sequence[Message], **limits: Any) -> Reply:
+        self.turns.append([message["content"] for message in messages])
+        return await super().reply(messages, **limits)
 
 
 def to_translate(asked: str) -> str:
@@ -113,6 +127,16 @@ async def test_paragraphs_stay_paragraphs_in_a_translation() -> None:
     chat = Obeying(lambda asked: to_translate(asked).upper())
     result = await ran(chat, Task.TRANSLATION, SENTENCE * 8 + "\n\n" + SENTENCE * 8, language="de")
     assert isinstance(result, Output) and "\n" in str(result.value)
+
+
+@pytest.mark.parametrize(("language", "turns"), [("de", 4), ("sv", 2)])
+async def test_a_translation_is_asked_for_after_an_example_in_its_language_where_there_is_one(language: str, turns: int) -> None:
+    chat = Remembering()
+    assert await ran(chat, Task.TRANSLATION, "Good day.", language=language) == Output("Guten Tag.")
+    (said,) = chat.turns
+    assert len(said) == turns and to_translate(said[-1]) == "Good day."
+    if turns > 2:
+        assert to_translate(said[1]) == EXAMPLE and detect_language(said[2]) == language
 
 
 async def test_a_long_text_is_summarised_by_summarising_the_summaries_of_its_pieces() -> None:
