@@ -106,6 +106,10 @@ class GraphRun:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             await self._tasks.__aexit__(kind, error, trace)
+        except BaseExceptionGroup:
+            if error is None:
+                raise
+            raise error from None  # what the body raised, as it was
         finally:
             self._cancel_unsettled()
 

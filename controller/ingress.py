@@ -191,7 +191,7 @@ class Ingress:
 
     async def _streamed(self, request: Request, given: GivenPlan | None = None) -> Response:
         events = _Events(request.id, lambda emit: self._answered(request, emit, given))
-        await events.first()  # so that a request that cannot be planned gets its HTTP status
+        await events.first()  # so that a request of which no step could be planned gets its HTTP status
         return StreamingResponse(events.as_sse(), media_type="text/event-stream", headers={"x-run-id": request.id})
 
     def _is_stored(self, ref: ArtifactRef) -> bool:

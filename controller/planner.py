@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from cluster.chat import ChatModel, Message, Reply
-from cluster.errors import LanguageModelError, PlanError
+from cluster.errors import LanguageModelError, LanguageModelTimeout, PlanError
 from cluster.metrics import count_tokens
 from cluster.settings import Planning
 from cluster.tasks import TASKS, Option, Task, TaskSpec
@@ -112,6 +112,7 @@ class Planner:
         return reply
 
     async def _streamed(self, messages: Sequence[Message], schema: dict[str, Any], request: Request, tell: Tell) -> Reply:
+        """A stream that breaks off is asked for again as a whole: of a reply that is not streamed the client repeats what failed."""
         stream = PlanStream(self._tasks, request, self._settings.max_steps)
 
         def read(piece: str) -> None:
@@ -119,7 +120,13 @@ class Planner:
                 tell(plan)
 
         settings = self._settings
-        reply = await self._chat.written(messages, read, max_tokens=settings.max_tokens, timeout_s=settings.timeout_s, schema=schema)
+        try:
+            reply = await self._chat.written(messages, read, max_tokens=settings.max_tokens, timeout_s=settings.timeout_s, schema=schema)
+        except LanguageModelTimeout:
+            raise
+        except LanguageModelError:
+            tell(None)
+            return await self._draft(messages, schema)
         count_tokens(reply.tokens_in, reply.tokens_out)
         return reply
 

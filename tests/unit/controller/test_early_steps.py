@@ -9,7 +9,7 @@ from ray.serve.exceptions import RequestCancelledError
 
 from cluster.catalogue import Catalogue, ModelCard
 from cluster.chat import Message, OnText, Reply
-from cluster.errors import HuggingGPTError, LanguageModelError, PlanError, RunTimeout
+from cluster.errors import HuggingGPTError, LanguageModelError, LanguageModelTimeout, PlanError, RunTimeout
 from cluster.messages import Done, Span, TaskRequest, TaskResult
 from cluster.settings import Answering, FamilySettings, HubSettings, LanguageModelClient, Limits, Planning, Selecting
 from cluster.state import ClusterState, ModelState, ReplicaState
@@ -246,7 +246,11 @@ async def test_a_model_is_chosen_by_what_the_cluster_tells_when_its_step_is_writ
 
 @pytest.mark.parametrize(
     ("script", "then", "error"),
-    [((WRONG, WRONG), None, PlanError), ((TWO,), LanguageModelError("the connection broke"), LanguageModelError)],
+    [
+        ((WRONG, WRONG), None, PlanError),
+        ((TWO, LanguageModelError("cannot be reached")), LanguageModelError("the connection broke"), LanguageModelError),
+        ((TWO,), LanguageModelTimeout("it took too long"), LanguageModelTimeout),
+    ],
 )
 async def test_without_a_plan_there_is_its_error_and_nothing_goes_on(
     script: tuple[str, ...], then: Exception | None, error: type[HuggingGPTError]
@@ -255,6 +259,26 @@ async def test_without_a_plan_there_is_its_error_and_nothing_goes_on(
     with pytest.raises(error):
         await a_pipeline(WaitingChat(family, *script, then=then), family).answer(REQUEST, lambda _event: None)
     assert family.cancelled == ["s1"]
+
+
+async def test_a_stream_that_breaks_off_is_asked_for_again_as_a_whole() -> None:
+    family, told = Family(hangs="text-generation"), list[Event]()
+    first = '{"kind":"tasks","s1":["text-generation",{"text":"go"}]'
+    chat = WaitingChat(family, first + "}", TWO, "It went well.", first=first, then=LanguageModelError("the connection broke"))
+    run = await a_pipeline(chat, family).answer(REQUEST, told.append)
+    assert family.cancelled == ["s1"]
+    assert [step.task for step in run.plan.steps] == [Task.SUMMARIZATION, Task.TEXT_CLASSIFICATION]
+    assert all(isinstance(result, Done) for result in run.results.values())
+
+
+async def test_what_breaks_inside_is_raised_as_it_is_and_not_as_a_group() -> None:
+    class Broken(Family):
+        def remote(self, request: TaskRequest, *upstream: Any) -> Any:
+            raise ZeroDivisionError("by zero")
+
+    family = Broken()
+    with pytest.raises(ZeroDivisionError):
+        await a_pipeline(ScriptedChat(TWO), family).answer(REQUEST, lambda _event: None)
 
 
 async def test_a_run_past_its_time_cancels_what_was_started_early() -> None:
