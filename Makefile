@@ -47,8 +47,9 @@ types: $(STAMP)  ## mypy, strict
 serve: weights  ## the service on 127.0.0.1:8000, until Ctrl-C
 	$(BIN)/hgpt serve
 
-bench: $(STAMP)  ## what the machinery costs, on fake models
+bench: weights  ## what the machinery costs, on fake models; when the first step of a real plan starts
 	$(BIN)/python -m benchmarks.graph_overhead --out benchmarks/results/graph_overhead.json
+	$(BIN)/python -m benchmarks.first_step --out benchmarks/results/first_step.json
 
 load: $(STAMP)  ## 20 users at once, on fake models
 	$(BIN)/python -m benchmarks.load --users 20 --seconds 20 --out benchmarks/results/load.json
