@@ -14,15 +14,14 @@ from controller.request import Request
 
 def with_languages(steps: Sequence[Step], request: Request, known: Sequence[str]) -> list[Step]:
     """`known` are the languages that a plan can name."""
-    own = detect_language(request.text)
-    if own is None or own not in known:
-        return list(steps)
-    return [replace(step, options={**step.options, Option.LANGUAGE: own}) if _is_foreign(step, request, own) else step for step in steps]
+    return [_told(step, request, known) for step in steps]
 
 
-def _is_foreign(step: Step, request: Request, own: str) -> bool:
-    """Whether the step sums up a file of another language, and no language was named."""
+def _told(step: Step, request: Request, known: Sequence[str]) -> Step:
     if step.task is not Task.SUMMARIZATION or Option.LANGUAGE in step.options:
-        return False
-    sources = [request.file(source.id) for source in step.inputs if isinstance(source, InputFile) and source.id in request.media]
-    return any(file.language not in (None, own) for file in sources)
+        return step
+    files = [request.file(source.id) for source in step.inputs if isinstance(source, InputFile) and source.id in request.media]
+    written = {file.language for file in files} - {None}
+    if not written or (own := detect_language(request.text)) is None or own in written or own not in known:
+        return step
+    return replace(step, options={**step.options, Option.LANGUAGE: own})
