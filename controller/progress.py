@@ -31,8 +31,7 @@ class Progress:
             case "plan":
                 self._plan(event)
             case "step_planned":
-                self._line("planned while the plan is still being written:")
-                self._step(event)
+                self._line(_step(event))
                 self._planned.add(event["id"])
             case "plan_withdrawn":
                 self._planned.clear()
@@ -55,13 +54,8 @@ class Progress:
             self._line("plan: " + ("no step needed" if not steps else f"{len(steps)} steps"))
         for step in steps:
             if step["id"] not in self._planned:
-                self._step(step)
+                self._console.print(f"  {_step(step)}")
         self._status.update("working …" if steps else "answering …")
-
-    def _step(self, step: Mapping[str, Any]) -> None:
-        shown = escape(_short(", ".join(map(given, [*step["inputs"], *step["options"].values()]))))
-        why = step["reason"].partition(";")[0]  # the score is for the record
-        self._console.print(f"  {step['id']}  {step['task']}({shown})  [dim]{step['model']}, {why}[/]")
 
     def _ended(self, event: Mapping[str, Any]) -> None:
         step, task = event["step"], event["task"]
@@ -78,6 +72,12 @@ class Progress:
 
     def _line(self, text: str) -> None:
         self._console.print(f"[dim]{time.monotonic() - self._started:6.1f} s[/]  {text}")
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    shown = escape(_short(", ".join(map(given, [*step["inputs"], *step["options"].values()]))))
+    why = step["reason"].partition(";")[0]  # the score is for the record
+    return f"{step['id']}  {step['task']}({shown})  [dim]{step['model']}, {why}[/]"
 
 
 def given(value: Any) -> str:
