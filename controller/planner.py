@@ -16,6 +16,7 @@ from cluster.settings import Planning
 from cluster.tasks import TASKS, Option, Task, TaskSpec
 from controller.plan import Plan
 from controller.plan_choice import most_agreed
+from controller.plan_gaps import with_forgotten
 from controller.plan_language import UnservedTask, plan_schema, read_plan
 from controller.plan_stream import PlanStream
 from controller.request import Request
@@ -158,10 +159,14 @@ class Planner:
             raise PlanError(f"the plan is longer than {self._settings.max_tokens} tokens")
         if not reply.text.strip():
             raise LanguageModelError("the language model replied with nothing")
-        plan = read_plan(reply.text, self._tasks, request, is_last=is_last)
+        plan = self._completed(read_plan(reply.text, self._tasks, request, is_last=is_last), request)
         if len(plan.steps) > self._settings.max_steps:
             raise PlanError(f"the plan has {len(plan.steps)} steps; at most {self._settings.max_steps} are allowed")
         return plan
+
+    def _completed(self, plan: Plan, request: Request) -> Plan:
+        whole = with_forgotten(plan, request, self._tasks)
+        return whole if len(whole.steps) <= self._settings.max_steps else plan
 
     def _is_deployed(self, plan: dict[str, Any]) -> bool:
         """Whether a demonstration speaks of this cluster: it uses only what is here, or declines what is not."""

@@ -117,6 +117,9 @@ class _Narrowed(Planner):
     def constant_messages(self) -> tuple[Message, ...]:
         return self._whole.constant_messages
 
+    def _completed(self, plan: Plan, request: Request) -> Plan:
+        return plan  # the request's words name what succeeded too
+
 
 def follow_up(request: Request, plan: Plan, results: Mapping[str, TaskResult], choices: Mapping[str, Choice], loss: Loss) -> Request:
     """The request, led by one line on what failed, with the finished steps' outputs as further files that are named for what they are."""
