@@ -9,12 +9,17 @@ from typing import Any
 
 from ray.serve import Application
 
+from cluster.errors import HuggingGPTError
 from cluster.settings import EngineSettings, parse
 
 
 def build(args: Mapping[str, Any]) -> Application:
     """Raises HuggingGPTError with one sentence for wrong settings. Engines are imported only when chosen."""
     settings = parse(EngineSettings, args)
+    if settings.adapter and settings.engine != "llama_cpp":
+        raise HuggingGPTError(
+            f"the engine {settings.engine} takes no `adapter`: serve it with vLLM's own server, and name that in planner_llm"
+        )
     match settings.engine:
         case "llama_cpp":
             from deployments.llama_server import LlamaServer
