@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.planner_training.packing import Pack, Sample, packed
-from benchmarks.planner_training.requests import Example, examples
+from benchmarks.planner_training.requests import LAPTOP, Example, examples
 from benchmarks.taskbench import TASKS23, gold_plan, read_records, request_of
 from cluster.chat import OpenAIChat
 from cluster.messages import ArtifactRef
@@ -24,11 +24,6 @@ from controller.request import Request, RequestFile
 Tokens = list[int]
 # What the embedded cards do of these tasks (Candidates.narrower): the prompt of a laptop says it, so the training's does.
 LAPTOP_ROWS = {Task.TEXT_CLASSIFICATION: "sentiment of a text", Task.IMAGE_TO_TEXT: "read the text in a picture (OCR)"}
-LAPTOP = (
-    *(Task.SUMMARIZATION, Task.TRANSLATION, Task.QUESTION_ANSWERING, Task.TEXT_GENERATION, Task.TEXT_CLASSIFICATION),
-    *(Task.ZERO_SHOT_CLASSIFICATION, Task.TOKEN_CLASSIFICATION, Task.SENTENCE_SIMILARITY, Task.IMAGE_TO_TEXT),
-    *(Task.IMAGE_CLASSIFICATION, Task.OBJECT_DETECTION, Task.AUTOMATIC_SPEECH_RECOGNITION, Task.TEXT_TO_SPEECH),
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,10 @@ def _base(args: argparse.Namespace) -> tuple[Any, Any]:
     )
     if args.start:
         started: Any = PeftModel.from_pretrained(model, args.start, is_trainable=True, autocast_adapter_dtype=False)
-        for layer in started.base_model.model.model.layers[: args.from_layer]:
+        layers = started.base_model.model.model.layers
+        if args.from_layer >= len(layers):
+            raise SystemExit(f"--from-layer {args.from_layer} leaves nothing to train: the model has {len(layers)} layers")
+        for layer in layers[: args.from_layer]:
             layer.requires_grad_(False)
         return started, tokenizer
     config = LoraConfig(r=args.rank, lora_alpha=2 * args.rank, target_modules=TRAINED, task_type="CAUSAL_LM")
@@ -163,7 +166,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--decay", type=float, default=0.01)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=7)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.from_layer < 0 or (args.from_layer and not args.start):
+        parser.error("--from-layer is the number of a layer from which on the adapter of --start is trained")
+    return args
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.planner_training.requests import READING_ONLY, Example, examples
+from benchmarks.planner_training.requests import LAPTOP, Example, examples
 from cluster.messages import ArtifactRef
 from cluster.tasks import TASKS, Media, Option, Task
 from controller.plan_language import LANGUAGES, UnservedTask, read_plan
@@ -19,7 +19,7 @@ from controller.request import Request, RequestFile
 ROOT = Path(__file__).parents[3]
 COUNT = 2000
 SOME = frozenset(list(Task)[::5])
-TABLES = pytest.mark.parametrize("tasks", [READING_ONLY, frozenset(Task), SOME], ids=["laptop", "all", "some"])
+TABLES = pytest.mark.parametrize("tasks", [frozenset(LAPTOP), frozenset(Task), SOME], ids=["laptop", "all", "some"])
 
 
 def wrong(example: Example, tasks: Collection[Task]) -> str | None:
@@ -103,12 +103,12 @@ def test_no_slot_is_left_open() -> None:
 
 
 def test_a_seed_decides_all() -> None:
-    assert list(examples(5, 200, READING_ONLY)) == list(examples(5, 200, sorted(READING_ONLY)))
-    assert list(examples(5, 200, READING_ONLY)) != list(examples(6, 200, READING_ONLY))
+    assert list(examples(5, 200, frozenset(LAPTOP))) == list(examples(5, 200, sorted(frozenset(LAPTOP))))
+    assert list(examples(5, 200, frozenset(LAPTOP))) != list(examples(6, 200, frozenset(LAPTOP)))
 
 
 def test_every_kind_and_many_languages_and_few_repetitions() -> None:
-    made = list(examples(7, COUNT, READING_ONLY))
+    made = list(examples(7, COUNT, frozenset(LAPTOP)))
     kinds = {kind: sum(example.plan["kind"] == kind for example in made) / COUNT for kind in ("chat", "knowledge", "cannot")}
     assert all(0.03 < share < 0.12 for share in kinds.values()), kinds
     assert 0.03 < sum(bool(re.search("[\u4e00-\u9fff]", example.text)) for example in made) / COUNT < 0.1
@@ -116,12 +116,12 @@ def test_every_kind_and_many_languages_and_few_repetitions() -> None:
 
 
 def test_a_laptop_is_not_asked_to_caption() -> None:
-    assert not any("scene" in form for example in examples(8, COUNT, READING_ONLY) for form in example.plan.values())
+    assert not any("scene" in form for example in examples(8, COUNT, frozenset(LAPTOP)) for form in example.plan.values())
     assert any("scene" in form for example in examples(8, COUNT, tuple(Task)) for form in example.plan.values())
 
 
 def test_a_task_that_is_not_deployed_is_declined_and_never_planned() -> None:
-    declined = [e.plan["task"] for e in examples(9, COUNT, READING_ONLY - {Task.TRANSLATION}) if e.plan["kind"] == "cannot"]
+    declined = [e.plan["task"] for e in examples(9, COUNT, frozenset(LAPTOP) - {Task.TRANSLATION}) if e.plan["kind"] == "cannot"]
     assert "translation" in declined and "text-to-image" in declined
 
 
@@ -133,5 +133,5 @@ def test_without_a_deployed_task_it_is_refused() -> None:
 def test_nothing_is_learnt_that_the_tests_ask() -> None:
     sources = [path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)] + [ROOT / "benchmarks" / "demo.py"]
     asked = "\n".join(path.read_text(encoding="utf-8") for path in sources).casefold()
-    made = (example.text for example in islice(examples(10, 10_000, READING_ONLY), 10_000) if example.tasks)
+    made = (example.text for example in islice(examples(10, 10_000, frozenset(LAPTOP)), 10_000) if example.tasks)
     assert [text for text in made if f'"{text.casefold()}"' in asked] == []
