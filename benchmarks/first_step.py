@@ -6,15 +6,16 @@ An engine of its own in this process, without Ray: what is timed is the plan, fr
 import asyncio
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.engines import adapter_file, gguf_card, llama_cpp
 from benchmarks.measure import arguments, report
 from benchmarks.plan_quality import ADAPTER, MODEL
-from benchmarks.planner_training.samples import LAPTOP, LAPTOP_ROWS
+from benchmarks.planner_training.requests import LAPTOP
+from benchmarks.planner_training.samples import LAPTOP_ROWS
 from cluster.chat import OpenAIChat
 from cluster.messages import ArtifactRef
-from cluster.settings import Planning
+from cluster.settings import LanguageModelClient, Planning
 from controller.plan import Plan
 from controller.planner import Planner
 from controller.request import Request, RequestFile
@@ -51,13 +52,13 @@ class Timed:
     steps: int
     first_step_s: float
     plan_s: float
-    unstreamed_s: float
+    unstreamed_s: float = 0.0
 
 
 def main() -> None:
     args = arguments(__doc__ or "").parse_args()
     with llama_cpp(gguf_card(MODEL), adapter_file(ADAPTER)) as (base_url, served):
-        timed = asyncio.run(_all(OpenAIChat(base_url, served, "none", 0)))
+        timed = asyncio.run(_all(OpenAIChat(base_url, served, "none", LanguageModelClient().max_retries)))
     report(figures(timed), args.out)
 
 
@@ -83,10 +84,9 @@ async def _all(chat: OpenAIChat) -> list[Timed]:
 
 async def _best(planner: Planner, request: Request) -> Timed:
     """Of ROUNDS, streamed and not in turns, the fastest of each."""
-    rounds = [await _streamed(planner, request) for _ in range(ROUNDS)]
-    unstreamed = [await _unstreamed(planner, request) for _ in range(ROUNDS)]
-    best = min(rounds, key=lambda one: one.plan_s)
-    return Timed(best.steps, best.first_step_s, best.plan_s, min(unstreamed))
+    rounds = [(await _streamed(planner, request), await _unstreamed(planner, request)) for _ in range(ROUNDS)]
+    best = min((streamed for streamed, _ in rounds), key=lambda one: one.plan_s)
+    return replace(best, unstreamed_s=min(unstreamed for _, unstreamed in rounds))
 
 
 async def _streamed(planner: Planner, request: Request) -> Timed:
@@ -98,7 +98,7 @@ async def _streamed(planner: Planner, request: Request) -> Timed:
     started = time.perf_counter()
     plan = (await planner.plan(request, tell)).plan
     took_s = time.perf_counter() - started
-    return Timed(len(plan.steps), told[0] if told else took_s, took_s, 0.0)
+    return Timed(len(plan.steps), told[0] if told else took_s, took_s)
 
 
 async def _unstreamed(planner: Planner, request: Request) -> float:
