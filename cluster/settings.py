@@ -92,6 +92,14 @@ class Limits(_Section):
     max_runs_in_flight: int = Field(default=64, gt=0)
 
 
+class Caching(_Section):
+    """Of the results of steps, in each ingress replica."""
+
+    shared: bool = False  # what one user's inputs gave may answer another's equal step; else who asks is part of the key
+    max_results: int = Field(default=512, ge=0)  # the last ones used; 0: none are kept
+    max_bytes: int = Field(default=64_000_000, ge=0)  # of them all: texts and the names of artifacts, not their bytes
+
+
 FamilyName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]  # of cluster.tasks.Family, or one that own model cards name
 
 
@@ -104,6 +112,7 @@ class AppSettings(_Section):
     selecting: Selecting = Selecting()
     answering: Answering = Answering()
     limits: Limits = Limits()
+    caching: Caching = Caching()
     artifacts: str = Field(default_factory=lambda: f"file://{home_folder()}/artifacts")  # any fsspec URL that all nodes see
     models: Path = Field(default_factory=models_folder)
     catalogues: tuple[Path, ...] = ()  # YAML files of own model cards, after the built-in ones

@@ -103,6 +103,9 @@ class Option(StrEnum):
     WANTED = "wanted"  # of a picture: "text", what is written in it, or "scene", what it shows
 
 
+SEED_OPTION = "seed"  # beside a step's options, where a person gave one and the task draws: the planner knows nothing of it
+
+
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
     """One row of the table.
@@ -128,6 +131,11 @@ class TaskSpec:
     @property
     def options(self) -> tuple[Option, ...]:
         return self.required + self.optional
+
+    @property
+    def draws(self) -> bool:
+        """Whether a seed changes what comes out: pictures, sounds and films that are made from noise."""
+        return self.family is Family.IMAGE_GENERATION or self.output is Media.VIDEO or self.task is Task.TEXT_TO_AUDIO
 
     def media_of(self, count: int) -> tuple[Media, ...]:
         """What each of `count` inputs must be."""

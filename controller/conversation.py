@@ -11,12 +11,13 @@ from cluster.tasks import Media
 from controller.intake import Intake
 from controller.openai_schema import MODEL, MOST_NAMED, AudioPart, ChatMessage, ChatRequest, FilePart, ImagePart, TextPart, shown
 from controller.request import Request, RequestFile, artifacts_named, models_named, split_passages
+from controller.terms import Terms
 
 PREVIOUS_ANSWER = "previous answer.txt"
 INSTRUCTING_ROLES = frozenset({"system", "developer"})  # how the model is to behave: its prompts are fixed here
 
 
-def read_conversation(body: ChatRequest, intake: Intake, limits: Limits) -> Request:
+def read_conversation(body: ChatRequest, terms: Terms, intake: Intake, limits: Limits) -> Request:
     """Blocks while files are stored. Raises BadRequest, BadFile, FileTooLarge or NotFound."""
     if body.model != MODEL:
         raise NotFound(f"the model '{shown(body.model)}' does not exist here; use {MODEL!r}")
@@ -37,7 +38,7 @@ def read_conversation(body: ChatRequest, intake: Intake, limits: Limits) -> Requ
         raise BadRequest(f"the conversation has {len(refs)} files; the limit is {limits.max_files}")
     files = tuple(_request_file(f"f{n}", ref, intake, limits) for n, ref in enumerate(refs, 1))
     named = tuple(dict.fromkeys([*body.named_models, *models_named(text)]))[:MOST_NAMED]
-    return Request(uuid.uuid4().hex, text, files, history, body.models, named)
+    return Request(uuid.uuid4().hex, text, files, history, body.models, named, terms)
 
 
 def _check_text(text: str, limits: Limits) -> None:

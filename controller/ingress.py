@@ -37,9 +37,10 @@ from controller.planner import Planner
 from controller.replanner import Replanner
 from controller.request import Request
 from controller.responder import Responder
-from controller.results import MOST_RESULTS, MOST_RUNS, Kept
+from controller.results import MOST_RUNS, Kept
 from controller.run_request import read_run
 from controller.selector import Selector
+from controller.terms import Terms, read_terms
 
 door = FastAPI(title="HuggingGPT cluster", docs_url="/docs", redoc_url=None)
 BASE64_GROWTH = 4 / 3
@@ -140,6 +141,10 @@ def _record(request: Request, run: Run) -> dict[str, Any]:
     return {"object": "run", **_asked(request), "answer": run.answer, **run.as_json()}
 
 
+def _terms(body: ChatRequest | RunRequest, http: HttpRequest) -> Terms:
+    return read_terms(http.headers, user=body.safety_identifier or body.user, timeout_s=body.timeout_s, seed=body.seed)
+
+
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
@@ -178,8 +183,9 @@ class Ingress:
             responder=Responder(self._chat, candidates.tasks, settings.answering, settings.llm),
             limits=settings.limits,
             cluster_state=LiveState(board).cluster_state,
-            results=Kept[Done](MOST_RESULTS),
+            results=Kept[Done](settings.caching.max_results, settings.caching.max_bytes),
             is_stored=self._is_stored,
+            shares_results=settings.caching.shared,
         )
         limit = int(settings.limits.max_files * settings.limits.max_upload_bytes * BASE64_GROWTH) + ENVELOPE_BYTES
         door.add_middleware(BodyLimit, max_bytes=min(limit, int(settings.limits.max_upload_bytes * 2)))
@@ -202,8 +208,8 @@ class Ingress:
         return True
 
     @door.post("/v1/chat/completions")
-    async def chat(self, body: ChatRequest) -> Response:
-        request = await asyncio.to_thread(read_conversation, body, self._intake, self._settings.limits)
+    async def chat(self, body: ChatRequest, http: HttpRequest) -> Response:
+        request = await asyncio.to_thread(read_conversation, body, _terms(body, http), self._intake, self._settings.limits)
         if body.stream:
             return await self._streamed(request)
         run = await self._answered(request, _ignore)
@@ -212,12 +218,12 @@ class Ingress:
         return JSONResponse(reply, headers={"x-run-id": run.id})
 
     @door.post("/v1/plan")
-    async def plan(self, body: ChatRequest) -> Response:
+    async def plan(self, body: ChatRequest, http: HttpRequest) -> Response:
         """The plan, the chosen models and how long they should take, nothing run. POST /v1/runs takes it, edited or not.
 
         `estimated_s` is the longest chain of steps, without the answer's words; null until each of its models has run here.
         """
-        request = await asyncio.to_thread(read_conversation, body, self._intake, self._settings.limits)
+        request = await asyncio.to_thread(read_conversation, body, _terms(body, http), self._intake, self._settings.limits)
         run = await self._pipeline.planned(request)
         steps = [{**step, "estimated_s": _rounded(run.estimates[step["id"]])} for step in plan_as_json(run.plan, run.choices)]
         whole_s = _rounded(critical_path_s(run.plan, run.estimates))
@@ -225,13 +231,13 @@ class Ingress:
         return JSONResponse(reply)
 
     @door.post("/v1/runs")
-    async def run(self, body: RunRequest) -> Response:
+    async def run(self, body: RunRequest, http: HttpRequest) -> Response:
         """Runs a plan as POST /v1/plan gives it, edited or not, and answers. A step's `model` is taken; without one it is chosen.
 
         With `reuse` a step that this process ran before, with the same model, options and inputs, is not run again; its result says
         `reused`. What fails is not planned again: who sends a plan wants that one.
         """
-        request, given = await asyncio.to_thread(read_run, body, self._intake, self._tasks, self._settings)
+        request, given = await asyncio.to_thread(read_run, body, _terms(body, http), self._intake, self._tasks, self._settings)
         if body.stream:
             return await self._streamed(request, given)
         run = await self._answered(request, _ignore, given)

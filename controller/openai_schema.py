@@ -14,6 +14,8 @@ MODEL = "hugginggpt"
 COMPLETION_PREFIX = "chatcmpl-"  # before a run's id: the id of its completion
 LONGEST_LIST = 300  # characters of a refusal that counts up what would have been right
 MOST_NAMED = 10  # models in one request
+MOST_SEED = 2**63 - 1
+LONGEST_USER = 512  # characters of a client's name for its user
 SHOWN_CHARACTERS = 80  # of a name that a client sent, in the sentence that refuses it
 
 
@@ -64,12 +66,21 @@ class ChatMessage(_Form):
     content: str | list[Part] | None = None
 
 
-class ChatRequest(_Form):
-    """Two fields are ours, for a person who wants certain models: `models` by task, `named_models` for whatever step they can do."""
+class _Asked(_Form):
+    """What a request may say beside its words. `timeout_s`, ours, is the seconds it may take; `seed` is for tasks that draw."""
+
+    stream: bool = False
+    user: str | None = Field(default=None, max_length=LONGEST_USER)
+    safety_identifier: str | None = Field(default=None, max_length=LONGEST_USER)  # what OpenAI calls `user` by now
+    seed: int | None = Field(default=None, ge=0, le=MOST_SEED)
+    timeout_s: float | None = None
+
+
+class ChatRequest(_Asked):
+    """Two more are ours, for a person who wants certain models: `models` by task, `named_models` for whatever step they can do."""
 
     messages: list[ChatMessage] = Field(min_length=1)
     model: str = MODEL
-    stream: bool = False
     models: dict[Task, str] = Field(default_factory=dict)
     named_models: list[HubId] = Field(default_factory=list, max_length=MOST_NAMED)
 
@@ -89,12 +100,11 @@ class PlanForm(_Form):
     request: str | None = None
 
 
-class RunRequest(_Form):
+class RunRequest(_Asked):
     """`request`: what the answer is to say something to, where that is not what the plan was made for."""
 
     plan: PlanForm
     request: str | None = None
-    stream: bool = False
     reuse: bool = True
 
 

@@ -6,6 +6,7 @@ Between the last two, what failed may be planned and run again. A plan that a pe
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from time import perf_counter
 
 from cluster.errors import HuggingGPTError, Overloaded, RunTimeout
@@ -14,10 +15,12 @@ from cluster.messages import ArtifactRef, Done, Failed, FromStep, Input, OptionV
 from cluster.metrics import Stage, count_error, observe_stage, set_runs_in_flight
 from cluster.settings import Limits
 from cluster.state import ClusterState
+from cluster.tasks import SEED_OPTION, TASKS
 from controller.early_steps import EarlySteps
 from controller.estimate import estimates
 from controller.events import Emit, Event, PlanMade, Replan, Run, StepEnded
-from controller.graph import Dispatch, Family, GraphRun, run_graph
+from controller.flights import Flights
+from controller.graph import Dispatch, Family, GraphRun, Others, run_graph
 from controller.plan import InputFile, OutputOf, Plan, Step, StepInput, StepOption
 from controller.plan_json import GivenPlan
 from controller.planner import Planner
@@ -45,12 +48,15 @@ class Pipeline:
         cluster_state: Callable[[], Awaitable[ClusterState]],
         results: Kept[Done],
         is_stored: Callable[[ArtifactRef], bool],
+        shares_results: bool = False,
     ) -> None:
         self._cluster_state = cluster_state
         self._planner = planner
         self._replanner = replanner
         self._results = results
         self._is_stored = is_stored
+        self._shares_results = shares_results
+        self._flights = Flights()
         self._selector = selector
         self._families = families
         self._responder = responder
@@ -121,7 +127,7 @@ class Pipeline:
         else:
             await self._plan(request, run, given)
             emit(PlanMade(run.plan, run.choices))
-            await self._execute(request, run, emit, reuses=given is not None and given.reuses)
+            await self._execute(request, run, emit, holds=given is not None)
         if given is None:  # who sent a plan wants that one
             await self._mend(request, run, emit)
         with _stage(run, Stage.ANSWER):
@@ -130,14 +136,17 @@ class Pipeline:
 
     async def _plan_and_execute(self, request: Request, run: Run, emit: Emit) -> None:
         """Stages one to three, overlapping: a step starts as soon as it is written, has its model, and those it needs have started."""
-        recall = Recall(self._results, request, run.choices, self._is_stored)
+        recall = self._recall(request, run)
         noted = self._noting(run, recall, emit)
         refused: HuggingGPTError | None = None
 
         async def choose(plan: Plan, steps: Collection[str]) -> dict[str, Choice]:
-            return await self._selector.choose_at_once(plan, request, await self._cluster_state(), steps)
+            choices = await self._selector.choose_at_once(plan, request, await self._cluster_state(), steps)
+            chosen = Plan(tuple(step for step in plan.steps if step.id in choices))
+            await replace(recall, choices=choices).known(chosen)  # forgets what is no longer stored
+            return choices
 
-        async with GraphRun(noted) as graph:
+        async with GraphRun(noted, others=Others(recall, self._flights)) as graph:
             early = EarlySteps(run, graph, choose, lambda step, choice: self._dispatch(step, request, choice), emit)
             try:
                 await self._plan_in_full(request, run, graph, early)
@@ -146,6 +155,7 @@ class Pipeline:
                 refused = exc
             else:
                 emit(PlanMade(run.plan, run.choices))
+                await recall.known(run.plan)  # forgets what is no longer stored
                 left = [step for step in run.plan.steps if step.id not in graph.steps]
                 self._note_first_step(run, left)
                 graph.add(left, {step.id: self._dispatch(step, request, run.choices[step.id]) for step in left})
@@ -175,17 +185,19 @@ class Pipeline:
         run.choices.update(choices)
         run.estimates = estimates(run.plan, run.choices, state)
 
-    async def _execute(self, request: Request, run: Run, emit: Emit, *, reuses: bool = False) -> None:
-        """Stage three: gives every step that has no result yet its result, with `reuses` one that was made before where there is one."""
-        recall = Recall(self._results, request, run.choices, self._is_stored)
+    async def _execute(self, request: Request, run: Run, emit: Emit, *, holds: bool = False) -> None:
+        """Stage three: gives every step that has no result yet its result."""
+        recall = self._recall(request, run)
         noted = self._noting(run, recall, emit)
         with _stage(run, Stage.EXECUTE):
-            for result in (await recall.known(run.plan)).values() if reuses else ():
-                noted(StepEnded(result, reused=True))
+            await recall.known(run.plan)  # forgets what is no longer stored
             known = dict(run.results)
             self._note_first_step(run, [step for step in run.plan.steps if step.id not in known])
             dispatches = {step.id: self._dispatch(step, request, run.choices[step.id]) for step in run.plan.steps if step.id not in known}
-            run.results = await run_graph(run.plan, dispatches, noted, known, recall if reuses else None)
+            run.results = await run_graph(run.plan, dispatches, noted, known, Others(recall, self._flights, holds))
+
+    def _recall(self, request: Request, run: Run) -> Recall:
+        return Recall(self._results, request, run.choices, self._is_stored, self._shares_results)
 
     def _noting(self, run: Run, recall: Recall, emit: Emit) -> Emit:
         def noted(event: Event) -> None:
@@ -244,6 +256,9 @@ class Pipeline:
 
     def _dispatch(self, step: Step, request: Request, choice: Choice) -> Dispatch:
         inputs = tuple(_input(source, step, request) for source in step.inputs)
+        options = {option.value: _option(value, step, request) for option, value in step.options.items()}
+        if request.terms.seed is not None and TASKS[step.task].draws:
+            options[SEED_OPTION] = str(request.terms.seed)
         return Dispatch(
             self._families[choice.family],
             TaskRequest(
@@ -252,7 +267,7 @@ class Pipeline:
                 task=step.task,
                 models=choice.models,
                 inputs=inputs,
-                options={option.value: _option(value, step, request) for option, value in step.options.items()},
+                options=options,
                 timeout_s=self._limits.step_timeout_s,
                 cards=choice.cards,
             ),

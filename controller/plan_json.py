@@ -23,11 +23,10 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{
 
 @dataclass(frozen=True, slots=True)
 class GivenPlan:
-    """A plan that a person sent. `models`: by step id those that it names, best first; `reuses`: results of earlier runs may stand in."""
+    """A plan that a person sent. `models`: by step id those that it names, best first."""
 
     plan: Plan
     models: Mapping[str, tuple[str, ...]]
-    reuses: bool = True
 
 
 def read_steps(

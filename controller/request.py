@@ -9,6 +9,7 @@ from cluster.language import detect_language
 from cluster.messages import ArtifactRef
 from cluster.tasks import Media, Task
 from controller.quotes import DOUBLE, PAIRED, SINGLE, Quote, marked, quotes_in
+from controller.terms import Terms
 
 LONG_TEXT_CHARACTERS = 240  # a passage of this length inside a message becomes a file, so that a plan need not copy it
 HISTORY_CHARACTERS = 200  # of each earlier message, in the planner's prompt
@@ -54,6 +55,7 @@ class Request:
     history: tuple[Message, ...] = ()  # earlier turns, oldest first, without this one
     models: Mapping[Task, str] | None = None  # task → model id, where the person named one for it
     named: tuple[str, ...] = ()  # model ids that the person named, for whatever step they can do
+    terms: Terms = Terms()
 
     @property
     def media(self) -> dict[str, Media]:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Collection
+from dataclasses import replace
 
 from cluster.errors import BadFile, BadRequest
 from cluster.settings import AppSettings
@@ -10,11 +11,12 @@ from controller.intake import Intake
 from controller.openai_schema import PlanFile, RunRequest
 from controller.plan_json import GivenPlan, check_id, check_text, read_steps
 from controller.request import Request, RequestFile
+from controller.terms import Terms
 
 UNASKED = "Tell what came out."  # where neither the plan nor the body says what was asked
 
 
-def read_run(body: RunRequest, intake: Intake, tasks: Collection[Task], settings: AppSettings) -> tuple[Request, GivenPlan]:
+def read_run(body: RunRequest, terms: Terms, intake: Intake, tasks: Collection[Task], settings: AppSettings) -> tuple[Request, GivenPlan]:
     """`tasks` are those that can be run here. Blocks while files are looked up.
 
     Raises BadRequest with one sentence that names the step and the fault, NotFound for a file that is not there, and BadFile.
@@ -28,11 +30,11 @@ def read_run(body: RunRequest, intake: Intake, tasks: Collection[Task], settings
     ids = [file.id for file in files]
     if twice := next((file_id for file_id in ids if ids.count(file_id) > 1), None):
         raise BadRequest(f"two files of the plan have the id {twice}")
-    request = Request(uuid.uuid4().hex, text, files)
+    request = Request(uuid.uuid4().hex, text, files, terms=terms if body.reuse else replace(terms, reads_cache=False))
     steps = read_steps(
         body.plan.steps, request.media, tasks, max_steps=settings.planning.max_steps, max_characters=limits.max_message_characters
     )
-    return request, GivenPlan(steps.plan, steps.models, body.reuse)
+    return request, steps
 
 
 def _file(entry: PlanFile, intake: Intake, max_characters: int) -> RequestFile:

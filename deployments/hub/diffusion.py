@@ -161,7 +161,7 @@ def native_side_px(pipeline: Any) -> int:
 
 
 def seed(call: Call) -> int:
-    """Of the inputs alone, so that the same request gives the same picture."""
+    """Of the inputs and options alone, a seed that was asked for among them, so that the same request gives the same picture."""
     digest = hashlib.sha256()
     for part in (*call.inputs, *(f"{name}={value}" for name, value in sorted(call.options.items()))):
         digest.update(hashlib.sha256(part.read_bytes() if isinstance(part, Path) else part.encode()).digest())

@@ -12,6 +12,7 @@ import transformers
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
 from cluster.language import detect_language
+from cluster.tasks import SEED_OPTION
 from deployments.hub.checkpoint import Checkpoint, network, opened
 from deployments.hub.recordings import spoken
 from deployments.hub.voices import SEED, Voice, numbers_spelled, speaker, vocoder, voice
@@ -82,7 +83,7 @@ class AudioGenerator(Checkpoint):
             raise ModelError("the description of the sound is empty")
         tokens = self._tokenizer(description, truncation=True, max_length=DESCRIPTION_TOKENS, return_tensors="pt")
         ready = {name: tokens[name].to(self._network.device) for name in ("input_ids", "attention_mask")}
-        torch.manual_seed(SEED)  # greedy decoding would hum one note
+        torch.manual_seed(int(str(call.options.get(SEED_OPTION, SEED))))  # greedy decoding would hum one note
         with torch.inference_mode():
             waves = self._network.generate(**ready, do_sample=True, max_length=None, max_new_tokens=self._frames)
         samples = waves[0].float().mean(dim=0).cpu().numpy()  # (channels, samples)

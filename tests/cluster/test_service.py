@@ -50,11 +50,36 @@ def assert_refused(reply: httpx.Response, status: int, code: str) -> str:
     return sentence
 
 
+# Nothing twice
+
+
+def test_of_fifty_equal_requests_at_once_every_step_runs_exactly_once(http: httpx.Client) -> None:
+    plan = {"s1": wait("fifty ask for this", "300 ms"), "s2": wait("s1", "20 ms")}
+    with ThreadPoolExecutor(50) as clients:
+        runs = list(clients.map(lambda _: results_of(run_of(http, plan)), range(50)))
+    for step in plan:
+        assert len({json.dumps(run[step]["span"]) for run in runs}) == 1, "the fake would have run at another time"
+        assert [run[step]["reused"] for run in runs].count(False) == 1
+        assert len({run[step]["text"] for run in runs}) == 1
+
+
+@pytest.mark.parametrize(
+    "header", [{"authorization": "Bearer of another key"}, {"cache-control": "no-store"}, {"cache-control": "No-Cache"}]
+)
+def test_another_key_and_a_request_that_says_so_compute_anew(http: httpx.Client, header: dict[str, str]) -> None:
+    asked = ask(message({"s1": wait(f"asked once more {header}", "1 ms")}))
+    first, same, other = (
+        http.post("/v1/chat/completions", json=asked, headers=headers).json()["run"]["results"][0] for headers in ({}, {}, header)
+    )
+    assert (first["reused"], same["reused"], other["reused"]) == (False, True, False)
+    assert same["span"] == first["span"] != other["span"]
+
+
 # The graph
 
 
 def test_independent_steps_overlap(http: httpx.Client) -> None:
-    results = results_of(run_of(http, {"s1": wait("go", "400 ms"), "s2": wait("go", "400 ms"), "s3": wait("go", "400 ms")}))
+    results = results_of(run_of(http, {"s1": wait("one", "400 ms"), "s2": wait("two", "400 ms"), "s3": wait("three", "400 ms")}))
     spans = [result["span"] for result in results.values()]
     assert max(span["started_s"] for span in spans) < min(span["finished_s"] for span in spans)
 

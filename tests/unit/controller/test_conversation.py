@@ -18,6 +18,7 @@ from controller.intake import Intake
 from controller.openai_schema import ChatRequest
 from controller.plan_language import plan_schema
 from controller.request import Request
+from controller.terms import Terms
 
 PASSAGE = "The climate is changing faster than most models foresaw, and the oceans carry the heat. " * 4
 
@@ -29,7 +30,7 @@ def intake(tmp_path: Path) -> Intake:
 
 def read(intake: Intake, *messages: tuple[str, Any], **body: Any) -> Request:
     form = ChatRequest.model_validate({"messages": [{"role": role, "content": content} for role, content in messages], **body})
-    return read_conversation(form, intake, Limits(max_files=3))
+    return read_conversation(form, Terms(), intake, Limits(max_files=3))
 
 
 def text(words: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from cluster.catalogue import ModelCard
 from cluster.messages import Done, Failed, Skipped, Span, TaskRequest, TaskResult
 from cluster.tasks import Task
 from controller.events import Event, StepEnded, StepStarted
-from controller.graph import GRACE_S, TRIES, Dispatch, GraphRun, run_graph
+from controller.graph import GRACE_S, TRIES, Dispatch, GraphRun, Nothing, Others, run_graph
 from controller.plan import OutputOf, Plan, Step
 
 Work = Callable[[TaskRequest, list[TaskResult]], Awaitable[TaskResult]]
@@ -232,11 +232,26 @@ async def test_an_error_of_the_replicas_own_is_not_tried_again() -> None:
     assert family.submitted == ["s1"]
 
 
-async def test_a_family_with_too_many_waiting_is_said() -> None:
-    async def refuses(_request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
-        raise BackPressureError(num_queued_requests=9, max_queued_requests=8)
+def refuses(times: int) -> Work:
+    """A family whose queue is full so many times."""
+    left = [times]
 
-    results, _ = await ran(FakeFamily({"s1": refuses}), a_plan(s1=""))
+    async def work(request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
+        if left[0]:
+            left[0] -= 1
+            raise BackPressureError(num_queued_requests=9, max_queued_requests=8)
+        return done(request)
+
+    return work
+
+
+async def test_a_family_with_too_many_waiting_is_asked_again_more_often_than_one_that_dies() -> None:
+    results, _ = await ran(FakeFamily({"s1": refuses(TRIES + 1)}), a_plan(s1="", s2="s1"))
+    assert isinstance(results["s2"], Done)
+
+
+async def test_a_family_with_too_many_waiting_for_the_whole_time_is_said() -> None:
+    results, _ = await ran(FakeFamily({"s1": refuses(1000)}), a_plan(s1=""), timeout_s=0.2)
     assert isinstance(results["s1"], Failed) and results["s1"].kind == "overloaded"
 
 
@@ -318,7 +333,7 @@ async def test_a_warm_up_that_fails_or_hangs_changes_nothing() -> None:
 
 
 @dataclass
-class Remembered:
+class Remembered(Nothing):
     """A Recall that knows results by step id and what the step is given."""
 
     results: dict[tuple[str, tuple[str, ...]], str]
@@ -340,7 +355,8 @@ async def recalled(
     plan: Plan, known: Mapping[str, TaskResult], results: dict[tuple[str, tuple[str, ...]], str]
 ) -> tuple[dict[str, TaskResult], FakeFamily, list[Event]]:
     family, told = FakeFamily({step.id: gives_what_it_got for step in plan.steps}), list[Event]()
-    return await run_graph(plan, dispatches(family, plan), told.append, known, Remembered(results)), family, told
+    others = Others(Remembered(results), holds=True)
+    return await run_graph(plan, dispatches(family, plan), told.append, known, others), family, told
 
 
 def values(results: Mapping[str, TaskResult]) -> dict[str, Any]:
@@ -376,7 +392,7 @@ async def test_a_step_whose_changed_need_gave_something_else_runs_and_so_do_thos
 async def test_a_step_that_cannot_be_known_is_submitted_at_once_behind_one_that_runs() -> None:
     family = FakeFamily({"s1": hangs})
     plan = a_plan(s1="", s2="s1")
-    running = asyncio.create_task(run_graph(plan, dispatches(family, plan), lambda _event: None, {}, Remembered({})))
+    running = asyncio.create_task(run_graph(plan, dispatches(family, plan), lambda _event: None, {}, Others(Remembered({}), holds=True)))
     await asyncio.sleep(0)
     assert family.submitted == ["s1", "s2"]
     running.cancel()

@@ -1,70 +1,22 @@
 """The whole way of a request on families that are plain asyncio: planning again stops in time, and where it is switched off."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
 import pytest
 
-from cluster.catalogue import Catalogue, ModelCard
 from cluster.chat import Message, Reply
 from cluster.errors import Overloaded, RunTimeout
-from cluster.messages import Done, Failed, Span, TaskRequest, TaskResult
-from cluster.settings import Answering, FamilySettings, HubSettings, LanguageModelClient, Limits, Planning, Selecting
-from cluster.state import ClusterState
-from cluster.tasks import Task
-from controller.candidates import Candidates
+from cluster.messages import Done, Failed
+from cluster.settings import Limits
 from controller.events import Event, PlanMade, Run, StepEnded
-from controller.pipeline import Pipeline
-from controller.planner import Planner
-from controller.replanner import Replanner
 from controller.request import Request
-from controller.responder import Responder
-from controller.results import Kept
-from controller.selector import Selector
 from tests.fakes_chat import ScriptedChat
+from tests.fakes_pipeline import FAILS, HANGS, WORKS, a_pipeline
 
-TASKS = (Task.SUMMARIZATION, Task.TEXT_GENERATION, Task.TEXT_CLASSIFICATION)
 REQUEST = Request("r", "go")
-FAILS, WORKS, HANGS = "text-generation", "summarization", "text-classification"  # what AFamily does with each
-
-
-@dataclass(frozen=True)
-class AFamily:
-    """A handle whose steps end by their task, and note that they ran."""
-
-    ran: list[str]
-
-    def options(self, *, multiplexed_model_id: str) -> "AFamily":
-        return self
-
-    @property
-    def run(self) -> "_Method":
-        return _Method(self._work)
-
-    @property
-    def warm(self) -> "_Method":
-        return _Method(self._warm)
-
-    async def _work(self, request: TaskRequest, *_upstream: Any) -> TaskResult:
-        self.ran.append(request.step_id)
-        if request.task == HANGS:
-            await asyncio.sleep(60)
-        if request.task == FAILS:
-            return Failed(request.step_id, request.task, "no")
-        return Done(request.step_id, request.task, request.models[0], "done", Span(0, 0, 0, 0, "here"))
-
-    async def _warm(self, _model: str, _card: ModelCard | None) -> None: ...
-
-
-@dataclass(frozen=True)
-class _Method:
-    work: Callable[..., Awaitable[Any]]
-
-    def remote(self, *arguments: Any) -> "asyncio.Future[Any]":
-        return asyncio.ensure_future(self.work(*arguments))
 
 
 async def answered(*plans: str, run_timeout_s: float = 60, max_replans: int = 2) -> tuple[Run, list[str], list[Event]]:
@@ -72,28 +24,6 @@ async def answered(*plans: str, run_timeout_s: float = 60, max_replans: int = 2)
     told, ran = list[Event](), list[str]()
     pipeline = a_pipeline(ScriptedChat(*plans, "It is done."), ran, Limits(run_timeout_s=run_timeout_s), max_replans)
     return await pipeline.answer(REQUEST, told.append), ran, told
-
-
-def a_pipeline(chat: Any, ran: list[str], limits: Limits, max_replans: int = 2) -> Pipeline:
-    planning = Planning(max_replans=max_replans)
-    card = ModelCard(id="org/m", family="text", loader="x", tasks=TASKS, memory_bytes=1)
-    families = {"text": FamilySettings()}
-    planner = Planner(chat, TASKS, planning)
-    return Pipeline(
-        planner=planner,
-        replanner=Replanner(chat, TASKS, planning, planner),
-        selector=Selector(Candidates(Catalogue((card,)), families, None, HubSettings()), chat, Selecting(), LanguageModelClient()),
-        families={"text": AFamily(ran)},
-        responder=Responder(chat, TASKS, Answering(), LanguageModelClient()),
-        limits=limits,
-        cluster_state=_nothing_known,
-        results=Kept(10),
-        is_stored=lambda _ref: True,
-    )
-
-
-async def _nothing_known() -> ClusterState:
-    return ClusterState()
 
 
 def a_plan(*steps: str) -> str:
