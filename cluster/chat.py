@@ -3,7 +3,8 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Any, Literal, Protocol, TypedDict
 
 import openai
@@ -23,11 +24,24 @@ class Message(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplyTiming:
+    """Where the time of a reply went. Engines that tell nothing: what went before the first piece of a stream is `prefill_s`."""
+
+    queue_s: float = 0.0  # also the way there and back
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+    def __add__(self, other: "ReplyTiming") -> "ReplyTiming":
+        return ReplyTiming(self.queue_s + other.queue_s, self.prefill_s + other.prefill_s, self.decode_s + other.decode_s)
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     text: str
     tokens_in: int
     tokens_out: int
     is_cut: bool  # stopped by max_tokens
+    timing: ReplyTiming = field(default=ReplyTiming(), compare=False)
 
 
 OnText = Callable[[str], None]
@@ -106,11 +120,12 @@ class OpenAIChat:
         return await self._completed(body, temperature=temperature, max_tokens=max_tokens, timeout_s=timeout_s)
 
     async def _completed(self, body: dict[str, Any], *, temperature: float, max_tokens: int, timeout_s: float) -> list[Reply]:
+        started_s = perf_counter()
         try:
             completion: Any = await self._client.chat.completions.create(
                 model=self._model, messages=(), temperature=temperature, max_tokens=max_tokens, timeout=timeout_s, extra_body=body
             )
-            return _replies(completion)
+            return _replies(completion, perf_counter() - started_s)
         except openai.OpenAIError as exc:
             raise self._explained(exc, timeout_s) from exc
         except (AttributeError, IndexError, TypeError, ValueError) as exc:
@@ -121,18 +136,23 @@ class OpenAIChat:
     ) -> Reply:
         body = _sent(messages) | _constrained(schema) | {"stream_options": {"include_usage": True}}
         text, end, tokens_in, tokens_out = "", "", 0, 0
+        started_s = first_s = perf_counter()
+        told: Any = None
         try:
             async with asyncio.timeout(timeout_s):
                 async for piece in self._pieces(body, max_tokens, timeout_s):
                     tokens_in, tokens_out, end = piece.tokens_in or tokens_in, piece.tokens_out or tokens_out, piece.end or end
+                    told = piece.timings or told
                     if piece.text:
+                        first_s = perf_counter() if not text else first_s
                         text += piece.text
                         on_text(piece.text)
         except TimeoutError as exc:
             raise LanguageModelTimeout(f"the language model did not reply within {timeout_s:g} s") from exc
         if not end:
             raise LanguageModelError(f"the language model at {self._base_url} broke off its reply")
-        return Reply(text, tokens_in, tokens_out, is_cut=end == "length")
+        timing = _timing(told, perf_counter() - started_s, first_s - started_s)
+        return Reply(text, tokens_in, tokens_out, is_cut=end == "length", timing=timing)
 
     async def stream(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float) -> AsyncIterator[str]:
         async for piece in self._pieces(_sent(messages), max_tokens, timeout_s):
@@ -178,19 +198,21 @@ class _Piece:
     end: str  # why the reply ends here; "" where it goes on
     tokens_in: int
     tokens_out: int
+    timings: Any = None  # llama.cpp's, with the last chunk
 
     @classmethod
     def of(cls, chunk: Any) -> "_Piece":
         """Raises AttributeError, LookupError or TypeError for another form: the openai client checks none of what it parses."""
         usage = getattr(chunk, "usage", None)
         tokens = (usage.prompt_tokens or 0, usage.completion_tokens or 0) if usage else (0, 0)
+        timings = getattr(chunk, "timings", None)
         if not chunk.choices:
-            return cls("", "", *tokens)
+            return cls("", "", *tokens, timings)
         choice = chunk.choices[0]
         text = choice.delta.content or ""
         if not isinstance(text, str):
             raise TypeError(f"the content is {type(text).__name__}, not text")
-        return cls(text, getattr(choice, "finish_reason", None) or "", *tokens)
+        return cls(text, getattr(choice, "finish_reason", None) or "", *tokens, timings)
 
 
 def _sent(messages: Sequence[Message]) -> dict[str, Any]:
@@ -207,8 +229,17 @@ def _constrained(schema: dict[str, Any] | None) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}}
 
 
-def _replies(completion: Any) -> list[Reply]:
-    """At least one; the tokens are counted to the first. Raises AttributeError, IndexError or TypeError for another form.
+def _timing(told: Any, took_s: float, first_s: float = 0.0) -> ReplyTiming:
+    """`told`: llama.cpp's own account, in milliseconds; another engine tells none. `first_s`: until the first piece."""
+    try:
+        prefill_s, decode_s = told["prompt_ms"] / 1000, told["predicted_ms"] / 1000
+    except (TypeError, KeyError):
+        return ReplyTiming(0.0, first_s, took_s - first_s)
+    return ReplyTiming(max(0.0, took_s - prefill_s - decode_s), prefill_s, decode_s)
+
+
+def _replies(completion: Any, took_s: float) -> list[Reply]:
+    """At least one; the tokens and the time are counted to the first. Raises AttributeError, IndexError or TypeError for another form.
 
     The openai client checks none of what it parses.
     """
@@ -219,7 +250,8 @@ def _replies(completion: Any) -> list[Reply]:
         text = choice.message.content or ""
         if not isinstance(text, str):
             raise TypeError(f"the content is {type(text).__name__}, not text")
-        replies.append(Reply(text, 0 if replies else tokens_in, 0 if replies else tokens_out, is_cut=choice.finish_reason == "length"))
+        replies.append(Reply(text, 0, 0, is_cut=choice.finish_reason == "length"))
     if not replies:
         raise IndexError("no choice")
-    return replies
+    timing = _timing(getattr(completion, "timings", None), took_s)
+    return [replace(replies[0], tokens_in=tokens_in, tokens_out=tokens_out, timing=timing), *replies[1:]]

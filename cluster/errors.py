@@ -12,7 +12,7 @@
     ├── LanguageModelError              502  the controller LLM replied rubbish or an error
     │   └── LanguageModelTimeout        504
     ├── RunTimeout                      504  the whole run took longer than its limit
-    └── Overloaded                      429  too many runs in flight; try again
+    └── Overloaded                      429  too many runs in flight, or too little memory; try again in `retry_after_s` seconds
 
 Ray pickles exceptions with their positional arguments, so each class takes exactly one: the message.
 """
@@ -86,3 +86,7 @@ class RunTimeout(HuggingGPTError):
 class Overloaded(HuggingGPTError):
     status = 429
     code = "overloaded"
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

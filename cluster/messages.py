@@ -9,6 +9,10 @@ from cluster.tasks import Media, Task
 
 OptionValue = str | tuple[str, ...]
 
+# Kinds of a Failed step beside the error codes of cluster.errors.
+TIMEOUT = "timeout"  # not done in its own time
+OUT_OF_TIME = "out_of_time"  # not done, or not started, in the time of its run
+
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRef:
@@ -50,6 +54,7 @@ class TaskRequest:
     options: Mapping[str, OptionValue | FromStep]
     timeout_s: float
     cards: Mapping[str, ModelCard] = field(default_factory=dict)
+    until_s: float | None = None  # Unix: when the run needs the result at the latest
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,9 @@ class Limits(_Section):
     max_files: int = Field(default=10, gt=0)
     step_timeout_s: float = Field(default=600, gt=0)
     run_timeout_s: float = Field(default=1800, gt=0)
-    max_runs_in_flight: int = Field(default=64, gt=0)
+    max_runs_in_flight: int = Field(default=64, gt=0)  # of an ingress replica; the next one is answered with 429
+    max_memory_share: float = Field(default=0.95, gt=0, le=1)  # of the ingress's machine or container, above which it is too
+    max_body_bytes_in_flight: int = Field(default=500_000_000, gt=0)  # of all requests that are being read and answered
 
 
 class Caching(_Section):

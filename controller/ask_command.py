@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import HuggingGPTError
-from controller.client import DEFAULT_URL, Client, check_folder
+from controller.client import DEFAULT_URL, NO_WISHES, Client, Wishes, check_folder
+from controller.openai_schema import MOST_SEED
 from controller.progress import Progress, given
+from controller.terms import LEAST_TIMEOUT_S
+
+BAR = 30  # characters of a bar that is the whole
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -23,8 +28,17 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         parser.add_argument("request", help="what is to be done, in any language")
         parser.add_argument("--file", type=Path, action="append", default=[], metavar="F", help="a text, picture or recording; repeatable")
         parser.add_argument("--model", action="append", default=[], metavar="ID", help="a model to use, as org/name; repeatable")
+        if command is ask_command:
+            parser.add_argument("--no-cache", action="store_true", help="compute every step, also what was computed before")
+            add_run_options(parser)
         add_reply_options(parser, makes_files=command is ask_command)
         parser.set_defaults(run=command)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--timeout", type=_seconds, metavar="S", help="seconds it may take; what is not done by then is left out")
+    parser.add_argument("--seed", type=_seed, metavar="N", help="another number, another picture, sound or film")
+    parser.add_argument("--timings", action="store_true", help="show where the time went")
 
 
 def add_reply_options(parser: argparse.ArgumentParser, *, makes_files: bool = True) -> None:
@@ -48,14 +62,14 @@ def ask(
     request: str,
     files: Sequence[Path],
     *,
-    models: Sequence[str] = (),
+    wishes: Wishes = NO_WISHES,
     folder: Path,
     progress: Progress,
     answer_is_shown: bool = True,
 ) -> Asked:
-    """Asks the service at `url`, which is to use `models`, and saves in `folder` what it made. Raises HuggingGPTError with one sentence."""
+    """Asks the service at `url`, and saves in `folder` what it made. Raises HuggingGPTError with one sentence."""
     client = Client(url)
-    record, answer = follow(client.asked(request, files, models), progress, answer_is_shown=answer_is_shown)
+    record, answer = follow(client.asked(request, files, wishes), progress, answer_is_shown=answer_is_shown)
     return Asked(record, answer, tuple(client.save(record["artifacts"], folder)))
 
 
@@ -84,16 +98,18 @@ def ask_command(args: argparse.Namespace) -> int:
             args.url,
             args.request,
             args.file,
-            models=args.model,
+            wishes=Wishes(args.model, args.timeout, args.seed, args.no_cache),
             folder=args.save or Path(),
             progress=progress,
             answer_is_shown=not args.json,
         )
-    return print_outcome(asked, as_json=args.json)
+    return print_outcome(asked, as_json=args.json, with_timings=args.timings)
 
 
-def print_outcome(asked: Asked, *, as_json: bool) -> int:
+def print_outcome(asked: Asked, *, as_json: bool, with_timings: bool) -> int:
     """What is left to print after the answer; gives the exit status."""
+    if with_timings:
+        print_timings(asked.record.get("timings", {}))
     if as_json:
         print(json.dumps({**asked.record, "answer": asked.answer, "files": list(map(str, asked.saved))}, ensure_ascii=False, indent=2))
     else:
@@ -101,6 +117,16 @@ def print_outcome(asked: Asked, *, as_json: bool) -> int:
         for path in asked.saved:
             print(f"saved {path}")
     return 0 if _has_result(asked.record) else 1
+
+
+def print_timings(timings: Mapping[str, float]) -> None:
+    """On standard error: a line for every part of the time, and its share as a bar."""
+    total_s = sum(timings.values()) or 1.0
+    print(file=sys.stderr)
+    for part, took_s in timings.items():
+        bar = "█" * round(BAR * took_s / total_s)
+        print(f"{part.replace('_', ' '):<13} {took_s:8.3f} s  {100 * took_s / total_s:3.0f} %  {bar}".rstrip(), file=sys.stderr)
+    print(f"{'total':<13} {total_s:8.3f} s", file=sys.stderr)
 
 
 def plan_command(args: argparse.Namespace) -> int:
@@ -119,6 +145,18 @@ def plan_command(args: argparse.Namespace) -> int:
 def _about(timed: Mapping[str, Any]) -> str:
     seconds = timed["estimated_s"]
     return "time unknown" if seconds is None else f"about {seconds:.1f} s"
+
+
+def _seconds(text: str) -> float:
+    if (seconds := float(text)) >= LEAST_TIMEOUT_S and math.isfinite(seconds):
+        return seconds
+    raise argparse.ArgumentTypeError(f"{text} is no number of seconds, {LEAST_TIMEOUT_S:g} or more")
+
+
+def _seed(text: str) -> int:
+    if 0 <= (seed := int(text)) <= MOST_SEED:
+        return seed
+    raise argparse.ArgumentTypeError(f"a seed is a whole number from 0 to {MOST_SEED}")
 
 
 def _has_result(record: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,28 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 1800.0
 
 
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a person asks beside the words: see controller.terms. `is_fresh`: nothing that was computed before."""
+
+    models: Sequence[str] = ()
+    timeout_s: float | None = None
+    seed: int | None = None
+    is_fresh: bool = False
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        asked = {"named_models": list(self.models), "timeout_s": self.timeout_s, "seed": self.seed}
+        return {name: value for name, value in asked.items() if value not in (None, [])}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"cache-control": "no-cache"} if self.is_fresh else {}
+
+
+NO_WISHES = Wishes()
+
+
 class Client:
     """Raises HuggingGPTError where `url` is no address."""
 
@@ -31,22 +54,23 @@ class Client:
         except httpx2.InvalidURL as exc:
             raise no_address from exc
 
-    def asked(self, request: str, files: Sequence[Path], models: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    def asked(self, request: str, files: Sequence[Path], wishes: Wishes = NO_WISHES) -> Iterator[Mapping[str, Any]]:
         """The chunks of the answer to a request. Raises HuggingGPTError with one sentence, as all of these do."""
         try:
             messages = self._messages(request, files)
-            ours = {"named_models": list(models)}
-            stream: Any = self._openai.chat.completions.create(model=MODEL, messages=messages, stream=True, extra_body=ours)
+            stream: Any = self._openai.chat.completions.create(
+                model=MODEL, messages=messages, stream=True, extra_body=wishes.fields, extra_headers=wishes.headers
+            )
             for chunk in stream:
                 yield chunk.model_dump()
         except openai.OpenAIError as exc:
             raise self._explained(exc) from exc
 
-    def run(self, plan: Mapping[str, Any], *, reuse: bool) -> Iterator[Mapping[str, Any]]:
+    def run(self, plan: Mapping[str, Any], wishes: Wishes = NO_WISHES) -> Iterator[Mapping[str, Any]]:
         """The chunks of the answer that a plan comes to."""
         try:
             self._check()
-            body = {"plan": plan, "reuse": reuse, "stream": True}
+            body = {"plan": plan, "reuse": not wishes.is_fresh, "stream": True, **wishes.fields}
             kind = Stream[ChatCompletionChunk]
             for chunk in self._openai.post("/runs", body=body, cast_to=ChatCompletionChunk, stream=True, stream_cls=kind):
                 yield chunk.model_dump()
@@ -55,7 +79,7 @@ class Client:
 
     def plan(self, request: str, files: Sequence[Path], models: Sequence[str]) -> dict[str, Any]:
         try:
-            body = {"model": MODEL, "messages": self._messages(request, files), "named_models": list(models)}
+            body = {"model": MODEL, "messages": self._messages(request, files), **Wishes(models).fields}
             plan: dict[str, Any] = self._openai.post("/plan", body=body, cast_to=dict[str, Any])
         except openai.OpenAIError as exc:
             raise self._explained(exc) from exc

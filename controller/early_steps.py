@@ -6,12 +6,13 @@ yet waits for the whole plan: a choice that is the LLM's, a model that fits no s
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from time import perf_counter
 
 from cluster.errors import HuggingGPTError
-from controller.events import Emit, PlanWithdrawn, Run, StepPlanned
-from controller.graph import Dispatch, GraphRun
+from controller.dispatch import Dispatch
+from controller.events import Emit, PlanWithdrawn, StepPlanned
+from controller.graph import GraphRun
 from controller.plan import Plan, Step
+from controller.run import Run
 from controller.selector import Choice
 
 ChooseAtOnce = Callable[[Plan, Collection[str]], Awaitable[dict[str, Choice]]]  # of these steps of a plan's beginning
@@ -86,5 +87,5 @@ class EarlySteps:
         for step in ready:
             self._emit(StepPlanned(step, taken[step.id]))
         if self._run.first_step_s is None:
-            self._run.first_step_s = perf_counter() - self._run.started_s
+            self._run.first_step_s = self._run.elapsed_s
         self._graph.add(ready, {step.id: self._dispatch(step, taken[step.id]) for step in ready})

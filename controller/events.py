@@ -1,8 +1,7 @@
-"""What a run tells while it goes on, and the record it leaves. Plain data; the doors turn it into SSE, JSON or a terminal."""
+"""What a run tells while it goes on. Plain data; the doors turn it into SSE, JSON or a terminal."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from time import perf_counter
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cluster.messages import ArtifactRef, Done, Failed, Skipped, TaskResult
@@ -58,53 +57,6 @@ class AnswerText:
 
 Event = PlanMade | StepPlanned | PlanWithdrawn | StepStarted | StepEnded | AnswerText
 Emit = Callable[[Event], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Replan:
-    """One planning again: the steps it added, or `refused`, the reason why it added none."""
-
-    why: str
-    steps: tuple[str, ...] = ()
-    refused: str = ""
-
-
-@dataclass(slots=True)
-class Run:
-    """The record of a run. Seconds are wall time of each stage."""
-
-    id: str
-    plan: Plan = Plan()
-    choices: dict[str, Choice] = field(default_factory=dict)
-    results: dict[str, TaskResult] = field(default_factory=dict)
-    reused: set[str] = field(default_factory=set)  # ids of the steps whose result an earlier run made
-    replans: list[Replan] = field(default_factory=list)
-    estimates: Mapping[str, float | None] = field(default_factory=dict)  # seconds by step id, before anything ran
-    started_s: float = field(default_factory=perf_counter)  # of that clock
-    first_step_s: float | None = None  # after the start, when the first step was submitted
-    answer: str = ""
-    answer_was_composed: bool = False  # the LLM's own words failed the grounding check, or it gave none
-    seconds: dict[str, float] = field(default_factory=dict)
-    tokens_in: int = 0
-    tokens_out: int = 0
-
-    @property
-    def artifacts(self) -> tuple[ArtifactRef, ...]:
-        results = (self.results.get(step.id) for step in self.plan.steps)
-        values = (result.value for result in results if isinstance(result, Done))
-        return tuple(dict.fromkeys(value for value in values if isinstance(value, ArtifactRef)))
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "plan": plan_as_json(self.plan, self.choices),
-            "results": [result_as_json(self.results[s.id], s.id in self.reused) for s in self.plan.steps if s.id in self.results],
-            "artifacts": [artifact_as_json(ref) for ref in self.artifacts],
-            "replans": [asdict(replan) for replan in self.replans],
-            "answer_was_composed": self.answer_was_composed,
-            "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
-            "first_step_s": None if self.first_step_s is None else round(self.first_step_s, 4),
-        }
 
 
 def event_as_json(event: Event) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from cluster.messages import TaskResult
 class Flight:
     """One submission. `future` is what steps that need its result are given as an argument."""
 
-    def __init__(self, key: str | None, future: Any, timeout_s: float) -> None:
+    def __init__(self, key: str | None, future: Any, until_s: float) -> None:
         self.key = key
         self.future = future
-        self.timeout_s = timeout_s
+        self.until_s = until_s  # the moment at which whoever submitted it gives it up
         self.riders = 1
         self._landing: asyncio.Task[TaskResult] = asyncio.ensure_future(_landed(future))
         self._landing.add_done_callback(_looked_at)
@@ -38,12 +38,12 @@ class Flights:
     def __init__(self) -> None:
         self._board: dict[str, Flight] = {}
 
-    def board(self, key: str | None, timeout_s: float, submit: Callable[[], Any]) -> tuple[Flight, bool]:
+    def board(self, key: str | None, until_s: float, submit: Callable[[], Any]) -> tuple[Flight, bool]:
         """The flight of that key, or one that `submit` starts; and whether another run had started it. None is shared with nobody."""
         if key is not None and (flight := self._board.get(key)):
             flight.riders += 1
             return flight, True
-        flight = Flight(key, submit(), timeout_s)
+        flight = Flight(key, submit(), until_s)
         if key is not None:
             self._board[key] = flight
         return flight, False

@@ -11,98 +11,23 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType, TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from cluster.messages import Done, Failed, Skipped, TaskRequest, TaskResult
+from cluster.messages import OUT_OF_TIME, TIMEOUT, Done, Failed, Skipped, TaskResult
+from controller.dispatch import Dispatch
 from controller.events import Emit, StepEnded, StepStarted
-from controller.flights import Flight, Flights
+from controller.flights import Flight
 from controller.plan import Plan, Step
+from controller.sharing import Others
 
 GRACE_S = 5.0  # beyond the step's own limit, which its replica keeps: for a replica that no longer answers
 TRIES = 3  # a step is submitted this often when replicas die under it
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 1.0  # between two tries at a family whose queue is full
-
-
-class Family(Protocol):
-    """A handle of a family deployment, as `ray.serve.handle.DeploymentHandle` offers it."""
-
-    def options(self, *, multiplexed_model_id: str) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Dispatch:
-    """Where a step goes and what it is told."""
-
-    family: Family
-    request: TaskRequest
-
-    def submit(self, upstream: Sequence[Any]) -> Any:
-        """The step's future. `upstream` are futures or results of the steps it needs, in the order of `Step.needs`."""
-        return self._replica.run.remote(self.request, *upstream)
-
-    def warm(self) -> Any:
-        """The future of telling a replica that this step will want its first model."""
-        model_id = self.request.models[0]
-        return self._replica.warm.remote(model_id, self.request.cards.get(model_id))
-
-    @property
-    def model(self) -> tuple[int, str]:
-        """Its first model, in its family: what warming is about."""
-        return id(self.family), self.request.models[0]
-
-    @property
-    def _replica(self) -> Any:
-        return self.family.options(multiplexed_model_id=self.request.models[0])
-
-
-class Recall(Protocol):
-    """What other runs made and make, from the view of this one."""
-
-    def may_know(self, step: Step) -> bool:
-        """False only where no result could be this step's, whatever it is given."""
-        ...
-
-    async def found(self, step: Step, results: Mapping[str, TaskResult]) -> Done | None:
-        """The step's result, where the same was made before of what `results` holds of the steps it needs."""
-        ...
-
-    def kept_of(self, step: Step, results: Mapping[str, TaskResult]) -> Done | None:
-        """As `found`, at once, where it was asked before whether artifacts are still there."""
-        ...
-
-    def recipe(self, step: Step, recipes: Mapping[str, str]) -> str | None:
-        """Equal for two steps that will give the same. `recipes`: of the steps it needs. None: not to be shared."""
-        ...
-
-
-class Nothing:
-    """The Recall of a run that shares with no other."""
-
-    def may_know(self, step: Step) -> bool:
-        return False
-
-    async def found(self, step: Step, results: Mapping[str, TaskResult]) -> None:
-        return None
-
-    def kept_of(self, step: Step, results: Mapping[str, TaskResult]) -> None:
-        return None
-
-    def recipe(self, step: Step, recipes: Mapping[str, str]) -> None:
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class Others:
-    """How a run stands to the others. `holds`: it waits for inputs that may turn out to be known, where submitting is faster."""
-
-    recall: Recall = Nothing()
-    flights: Flights = field(default_factory=Flights)
-    holds: bool = False
 
 
 async def run_graph(
@@ -209,7 +134,7 @@ class GraphRun:
     def _board(self, step: Step, upstream: Sequence[Any]) -> None:
         """`upstream`: futures or results of the steps it needs."""
         dispatch = self._dispatches[step.id]
-        ride = self._flights.board(self._recipes.get(step.id), dispatch.request.timeout_s, lambda: dispatch.submit(upstream))
+        ride = self._flights.board(self._recipes.get(step.id), dispatch.until_s, lambda: dispatch.submit(upstream))
         self._rides[step.id], self._futures[step.id] = ride, ride[0].future
 
     def _warm(self, steps: Sequence[Step]) -> None:
@@ -262,18 +187,24 @@ class GraphRun:
 
         A family whose queue is full is asked again for as long as the step may take.
         """
-        timeout_s = self._dispatches[step.id].request.timeout_s
-        patience, tries_left = Patience(timeout_s), TRIES
+        now_s, dispatch = asyncio.get_running_loop().time, self._dispatches[step.id]
+        timeout_s = dispatch.request.timeout_s
+        patience, tries_left = Patience(min(now_s() + timeout_s, dispatch.until_s)), TRIES
         while tries_left:
             flight, is_shared = self._rides[step.id]
             try:
-                async with asyncio.timeout(timeout_s + GRACE_S):
+                started_s = now_s()
+                async with asyncio.timeout_at(min(started_s + timeout_s + GRACE_S, dispatch.until_s)):
                     result = replace(await flight.landed(), step_id=step.id)
-                if not (is_shared and isinstance(result, Failed) and result.kind == "timeout" and timeout_s > flight.timeout_s):
+                if not (
+                    is_shared and isinstance(result, Failed) and result.kind in (TIMEOUT, OUT_OF_TIME) and dispatch.until_s > flight.until_s
+                ):
                     return result
                 death = "the run that had started it had less time"
             except TimeoutError:
-                return Failed(step.id, step.task, f"no reply within {timeout_s:g} s", "timeout")
+                waited_s = now_s() - started_s
+                kind = OUT_OF_TIME if waited_s < timeout_s else TIMEOUT
+                return Failed(step.id, step.task, f"no reply within {waited_s:.3g} s", kind)
             except BackPressureError:
                 if not await patience.goes_on():
                     return Failed(step.id, step.task, "too many steps are waiting for this family", "overloaded")
@@ -296,10 +227,10 @@ class GraphRun:
 
 
 class Patience:
-    """With a full queue: waits longer and longer, and only so long."""
+    """With a full queue: waits longer and longer, until a moment of the event loop's clock."""
 
-    def __init__(self, total_s: float) -> None:
-        self._until_s = asyncio.get_running_loop().time() + total_s
+    def __init__(self, until_s: float) -> None:
+        self._until_s = until_s
         self._next_s = FIRST_WAIT_S
 
     async def goes_on(self) -> bool:

@@ -27,7 +27,7 @@ from controller.body_limit import BodyLimit
 from controller.candidates import Candidates
 from controller.conversation import read_conversation
 from controller.estimate import critical_path_s
-from controller.events import AnswerText, Emit, Event, Run, event_as_json, plan_as_json
+from controller.events import AnswerText, Emit, Event, event_as_json, plan_as_json
 from controller.intake import FILE_ID_PREFIX, Intake
 from controller.live_state import LiveState
 from controller.openai_schema import ChatRequest, RunRequest
@@ -38,6 +38,7 @@ from controller.replanner import Replanner
 from controller.request import Request
 from controller.responder import Responder
 from controller.results import MOST_RUNS, Kept
+from controller.run import Run
 from controller.run_request import read_run
 from controller.selector import Selector
 from controller.terms import Terms, read_terms
@@ -49,7 +50,7 @@ ENVELOPE_BYTES = 1_000_000  # what a body may hold beside its files
 
 @door.exception_handler(HuggingGPTError)
 async def _refused(_request: HttpRequest, exc: HuggingGPTError) -> JSONResponse:
-    return JSONResponse(openai_schema.error(exc), status_code=exc.status)
+    return JSONResponse(openai_schema.error(exc), exc.status, openai_schema.headers_of(exc))
 
 
 @door.exception_handler(RequestValidationError)
@@ -145,6 +146,11 @@ def _terms(body: ChatRequest | RunRequest, http: HttpRequest) -> Terms:
     return read_terms(http.headers, user=body.safety_identifier or body.user, timeout_s=body.timeout_s, seed=body.seed)
 
 
+def _headers(run: Run) -> dict[str, str]:
+    """Server-Timing as in the W3C's Server Timing, in milliseconds: a browser's network panel shows it."""
+    return {"x-run-id": run.id, "server-timing": ", ".join(f"{part};dur={1000 * took_s:.1f}" for part, took_s in run.timings.items())}
+
+
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
@@ -188,7 +194,12 @@ class Ingress:
             shares_results=settings.caching.shared,
         )
         limit = int(settings.limits.max_files * settings.limits.max_upload_bytes * BASE64_GROWTH) + ENVELOPE_BYTES
-        door.add_middleware(BodyLimit, max_bytes=min(limit, int(settings.limits.max_upload_bytes * 2)))
+        door.add_middleware(
+            BodyLimit,
+            max_bytes=min(limit, int(settings.limits.max_upload_bytes * 2)),
+            max_bytes_in_flight=settings.limits.max_body_bytes_in_flight,
+            retry_after_s=self._pipeline.retry_after_s,
+        )
 
     async def _answered(self, request: Request, emit: Emit, given: GivenPlan | None = None) -> Run:
         run = await self._pipeline.answer(request, emit, given)
@@ -215,7 +226,7 @@ class Ingress:
         run = await self._answered(request, _ignore)
         tokens = run.tokens_in, run.tokens_out
         reply = openai_schema.completion(run.id, run.answer, tokens, run=run.as_json())
-        return JSONResponse(reply, headers={"x-run-id": run.id})
+        return JSONResponse(reply, headers=_headers(run))
 
     @door.post("/v1/plan")
     async def plan(self, body: ChatRequest, http: HttpRequest) -> Response:
@@ -241,7 +252,7 @@ class Ingress:
         if body.stream:
             return await self._streamed(request, given)
         run = await self._answered(request, _ignore, given)
-        return JSONResponse(_record(request, run), headers={"x-run-id": run.id})
+        return JSONResponse(_record(request, run), headers=_headers(run))
 
     @door.get("/v1/runs/{run_id}")
     async def record(self, run_id: str) -> Response:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.catalogue import HubId
-from cluster.errors import HuggingGPTError
+from cluster.errors import HuggingGPTError, Overloaded
 from cluster.tasks import Task
 
 MODEL = "hugginggpt"
@@ -125,6 +125,10 @@ def chunk(run_id: str, delta: Mapping[str, Any], finish_reason: str | None = Non
 def error(exc: HuggingGPTError) -> dict[str, Any]:
     kind = "invalid_request_error" if exc.status < 500 else "server_error"
     return {"error": {"message": exc.message, "type": kind, "param": None, "code": exc.code}}
+
+
+def headers_of(exc: HuggingGPTError) -> dict[str, str]:
+    return {"retry-after": str(exc.retry_after_s)} if isinstance(exc, Overloaded) else {}
 
 
 def unreadable(errors: Sequence[Mapping[str, Any]], body: Any) -> str:

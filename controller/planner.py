@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from cluster.chat import ChatModel, Message, Reply
+from cluster.chat import ChatModel, Message, Reply, ReplyTiming
 from cluster.errors import LanguageModelError, LanguageModelTimeout, PlanError
 from cluster.metrics import count_tokens
 from cluster.settings import Planning
@@ -42,6 +42,7 @@ class Planned:
     tokens_in: int
     tokens_out: int
     was_repaired: bool
+    timing: ReplyTiming = ReplyTiming()
 
 
 class Planner:
@@ -68,7 +69,7 @@ class Planner:
         drafts = await self._drafts(messages, schema, request, tell)
         tokens_in, tokens_out = drafts[0].tokens_in, drafts[0].tokens_out
         try:
-            return Planned(self._agreed(drafts, request), tokens_in, tokens_out, was_repaired=False)
+            return Planned(self._agreed(drafts, request), tokens_in, tokens_out, was_repaired=False, timing=drafts[0].timing)
         except UnservedTask:
             raise
         except PlanError as exc:
@@ -81,7 +82,8 @@ class Planner:
         second = await self._draft(messages, schema)
         try:
             plan = self._read(second, request, is_last=True)
-            return Planned(plan, tokens_in + second.tokens_in, tokens_out + second.tokens_out, was_repaired=True)
+            tokens_in, tokens_out = tokens_in + second.tokens_in, tokens_out + second.tokens_out
+            return Planned(plan, tokens_in, tokens_out, was_repaired=True, timing=drafts[0].timing + second.timing)
         except UnservedTask:
             raise
         except PlanError as exc:

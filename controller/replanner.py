@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from cluster.chat import ChatModel, Message
+from cluster.chat import ChatModel, Message, ReplyTiming
 from cluster.errors import LanguageModelError, LanguageModelTimeout, NotFound, Overloaded, PlanError, RunTimeout
-from cluster.messages import ArtifactRef, Done, Failed, TaskResult, Value
+from cluster.messages import OUT_OF_TIME, ArtifactRef, Done, Failed, TaskResult, Value
 from cluster.settings import Planning
 from cluster.tasks import TASKS, Media, Task
 from controller.plan import InputFile, OutputOf, Plan, Step, StepInput, StepOption
@@ -22,7 +22,9 @@ from controller.request import Request, RequestFile
 from controller.selector import Choice
 
 # Failures that no other plan would be spared.
-BEYOND_HELP = frozenset({error.code for error in (Overloaded, RunTimeout, NotFound, LanguageModelError, LanguageModelTimeout)})
+BEYOND_HELP = frozenset(
+    {OUT_OF_TIME, *(error.code for error in (Overloaded, RunTimeout, NotFound, LanguageModelError, LanguageModelTimeout))}
+)
 REASON_CHARACTERS = 160  # of each failure, in the planner's prompt
 NAME_CHARACTERS = 80
 NOUNS = {
@@ -56,6 +58,7 @@ class Addition:
     steps: tuple[Step, ...]
     tokens_in: int
     tokens_out: int
+    timing: ReplyTiming
 
 
 def lost(latest: Sequence[Step], plan: Plan, results: Mapping[str, TaskResult]) -> Loss | None:
@@ -100,7 +103,7 @@ class Replanner:
             raise PlanError("the new plan holds no step that the run has not had")
         said = tuple(_moved(step, {InputFile(file_id): OutputOf(step_id) for step_id, file_id in made.items()}) for step in steps)
         Plan.checked([*plan.steps, *said], request.media)
-        return Addition(Plan(steps), later, said, planned.tokens_in, planned.tokens_out)
+        return Addition(Plan(steps), later, said, planned.tokens_in, planned.tokens_out, planned.timing)
 
     def _tasks_without(self, loss: Loss) -> tuple[Task, ...]:
         return tuple(task for task in self._tasks if task not in loss.tasks)

@@ -5,9 +5,11 @@ A plan that ends in one text written for the person is answered with that text. 
 gives none, the words are left out and the results speak alone.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from functools import cache
+from math import inf
 from pathlib import Path
 
 import yaml
@@ -51,8 +53,11 @@ class Responder:
         self._settings = settings
         self._timeout_s = llm.timeout_s
 
-    async def answer(self, request: Request, plan: Plan, results: Results, emit: Emit) -> Answer:
-        """Streams the answer through `emit`. With no plan the LLM's failure is raised; with results it is made up for."""
+    async def answer(self, request: Request, plan: Plan, results: Results, emit: Emit, *, within_s: float = inf) -> Answer:
+        """Streams the answer through `emit`. With no plan the LLM's failure is raised; with results it is made up for.
+
+        With results the LLM's words may take `within_s`; then they end, or are left out, and the rest goes out.
+        """
         answer = Answer(emit)
         if not plan.steps:
             await self._directly(request, answer)
@@ -61,8 +66,9 @@ class Responder:
             answer.say(text)
             return answer
         try:
-            complete = await self._in_words(request, plan, results, answer)
-        except LanguageModelError:
+            async with asyncio.timeout(None if within_s == inf else within_s):
+                complete = await self._in_words(request, plan, results, answer)
+        except (LanguageModelError, TimeoutError):
             complete = False
         answer.was_composed = not complete
         if rest := composed(plan, results, answer.text):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import BadRequest
-from controller.ask_command import Asked, add_reply_options, follow, print_outcome
-from controller.client import Client, check_folder, read
+from controller.ask_command import Asked, add_reply_options, add_run_options, follow, print_outcome
+from controller.client import Client, Wishes, check_folder, read
 from controller.progress import Progress
 
 
@@ -17,6 +17,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser("run", help="run a plan that `hgpt plan --json` printed, edited or not")
     parser.add_argument("plan", type=Path, help="the plan's JSON file")
     parser.add_argument("--no-reuse", action="store_true", help="compute every step, also those that did not change since an earlier run")
+    add_run_options(parser)
     add_reply_options(parser)
     parser.set_defaults(run=run_command)
 
@@ -27,8 +28,10 @@ def run_command(args: argparse.Namespace) -> int:
         check_folder(args.save)
     client = Client(args.url)
     with Progress(sys.stderr) as progress:
-        record, answer = follow(client.run(plan, reuse=not args.no_reuse), progress, answer_is_shown=not args.json)
-    return print_outcome(Asked(record, answer, tuple(client.save(record["artifacts"], args.save or Path()))), as_json=args.json)
+        wishes = Wishes((), args.timeout, args.seed, args.no_reuse)
+        record, answer = follow(client.run(plan, wishes), progress, answer_is_shown=not args.json)
+    asked = Asked(record, answer, tuple(client.save(record["artifacts"], args.save or Path())))
+    return print_outcome(asked, as_json=args.json, with_timings=args.timings)
 
 
 def read_plan_file(path: Path) -> dict[str, Any]:

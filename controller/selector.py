@@ -5,6 +5,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from types import MappingProxyType
 
 from cluster.catalogue import ModelCard
@@ -18,7 +19,7 @@ from cluster.tasks import TASKS, Media, Option, Task
 from controller.candidates import Candidate, Candidates
 from controller.plan import InputFile, OutputOf, Plan, Step
 from controller.request import Request
-from controller.scoring import Score, score
+from controller.scoring import RELAXED_S, Score, score
 
 KEEPS_LANGUAGE = frozenset({Task.SUMMARIZATION, Task.QUESTION_ANSWERING})  # their output is in their input's language
 PICTURED = frozenset({Media.IMAGE, Media.VIDEO})  # what speaks no language
@@ -58,21 +59,27 @@ class Selector:
         cluster: ClusterState,
         wanted: Mapping[str, Sequence[str]] = MappingProxyType({}),
         made: Mapping[str, Choice] = MappingProxyType({}),
+        *,
+        left_s: float = inf,
     ) -> dict[str, Choice]:
         """By step id; `wanted` are the models, best first, that a plan itself names for a step, `made` are choices that stand.
+
+        `left_s`: until the steps must have ended; where that is soon, the LLM is not asked.
 
         Raises PlanError when no model fits a step, BadRequest when a named model cannot do it.
         """
         as_wanted = {step.id: await self._as_wanted(step, wanted[step.id]) for step in plan.steps if step.id in wanted}
         steps = [step for step in plan.steps if step.id not in as_wanted and step.id not in made]
         named = await self._named(steps, request)
-        ranked = await self._rankings(plan, steps, named, request, cluster)
-        close = {step.id: self._close(ranked[step.id]) for step in steps}
+        ranked = await self._rankings(plan, steps, named, request, cluster, left_s=left_s)
+        close = {step.id: self._close(ranked[step.id], left_s) for step in steps}
         open_steps = [step for step in steps if len(close[step.id]) > 1]
         picks = await self._asked(open_steps, close, request) if open_steps else {}
         return {**made, **as_wanted, **await self._choices(steps, ranked, picks, named)}
 
-    async def choose_at_once(self, plan: Plan, request: Request, cluster: ClusterState, steps: Collection[str]) -> dict[str, Choice]:
+    async def choose_at_once(
+        self, plan: Plan, request: Request, cluster: ClusterState, steps: Collection[str], *, left_s: float = inf
+    ) -> dict[str, Choice]:
         """What `choose` will choose for these steps of a plan's beginning, where it can be told without the whole plan and the LLM.
 
         Raises PlanError when no model fits a step, BadRequest when a named model cannot do it.
@@ -81,19 +88,17 @@ class Selector:
             return {}
         new = [step for step in plan.steps if step.id in steps]
         named = await self._named(new, request)
-        ranked = await self._rankings(plan, new, named, request, cluster)
-        return await self._choices([step for step in new if len(self._close(ranked[step.id])) <= 1], ranked, {}, named)
+        ranked = await self._rankings(plan, new, named, request, cluster, left_s=left_s)
+        return await self._choices([step for step in new if len(self._close(ranked[step.id], left_s)) <= 1], ranked, {}, named)
 
     async def _rankings(
-        self, plan: Plan, steps: Sequence[Step], named: Mapping[str, Candidate], request: Request, cluster: ClusterState
+        self, plan: Plan, steps: Sequence[Step], named: Mapping[str, Candidate], request: Request, cluster: ClusterState, *, left_s: float
     ) -> dict[str, list[Ranked]]:
         """By step id; a named candidate is the only one of its step."""
         found = await self._candidates.for_tasks(dict.fromkeys(step.task for step in steps if step.id not in named))
         spoken = languages_of(plan, request)
-        return {
-            step.id: self._ranked([named[step.id]] if step.id in named else _fitting(step, found[step.task], spoken[step.id]), cluster)
-            for step in steps
-        }
+        fitting = {step.id: [named[step.id]] if step.id in named else _fitting(step, found[step.task], spoken[step.id]) for step in steps}
+        return {step.id: self._ranked(fitting[step.id], cluster, left_s) for step in steps}
 
     async def _choices(
         self, steps: Sequence[Step], ranked: Mapping[str, list[Ranked]], picks: Mapping[str, str], named: Mapping[str, Candidate]
@@ -134,18 +139,20 @@ class Selector:
             chosen.update(dict.fromkeys(steps, candidate))
         return chosen
 
-    def _ranked(self, fitting: Sequence[Candidate], cluster: ClusterState) -> list[Ranked]:
+    def _ranked(self, fitting: Sequence[Candidate], cluster: ClusterState, left_s: float) -> list[Ranked]:
         """Best first, all in the family of the best: a step's candidates live in one deployment. Models set aside come last."""
-        every = [self._weighed(each, cluster.view(each.id)) for each in fitting]
+        every = [self._weighed(each, cluster.view(each.id), left_s) for each in fitting]
         every.sort(key=lambda one: (one.is_set_aside, -one.score.total, one.candidate.size_bytes, one.candidate.id))
         return [one for one in every if one.candidate.family == every[0].candidate.family]
 
-    def _weighed(self, candidate: Candidate, view: ModelView) -> Ranked:
+    def _weighed(self, candidate: Candidate, view: ModelView, left_s: float) -> Ranked:
         weight, fetch = self._settings.delay_weight, candidate.must_be_fetched
-        return Ranked(candidate, score(candidate.quality, candidate.size_bytes, view, weight, fetch), view.is_set_aside)
+        return Ranked(candidate, score(candidate.quality, candidate.size_bytes, view, weight, fetch, left_s=left_s), view.is_set_aside)
 
-    def _close(self, ranked: Sequence[Ranked]) -> list[Ranked]:
-        """Those that the LLM may choose among."""
+    def _close(self, ranked: Sequence[Ranked], left_s: float) -> list[Ranked]:
+        """Those that the LLM may choose among; it is not asked where little time is left."""
+        if left_s < RELAXED_S:
+            return []
         best = ranked[0].score.total
         close = [one for one in ranked if not one.is_set_aside and best - one.score.total <= self._settings.margin]
         return close[: self._settings.max_candidates]

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from cluster.artifacts import ArtifactStore
 from cluster.catalogue import Catalogue, ModelCard
 from cluster.errors import HuggingGPTError, ModelError, NotFound
 from cluster.logs import log_to_stderr, logger
-from cluster.messages import Done, Failed, FromStep, Input, OptionValue, Skipped, Span, TaskRequest, TaskResult, Value
+from cluster.messages import OUT_OF_TIME, TIMEOUT, Done, Failed, FromStep, Input, OptionValue, Skipped, Span, TaskRequest, TaskResult, Value
 from cluster.metrics import TaskPart, count_error, count_fallback, observe_task
 from cluster.settings import AppSettings, FamilySettings
 from cluster.state import ModelState, ReplicaState
@@ -34,7 +35,6 @@ from deployments.model_cache import ModelCache, NotReady, Source, Stage, describ
 from deployments.opener import ModelOpener
 
 SHARE = 2 / 3  # of the time left, for a candidate that others stand behind
-TIMEOUT = "timeout"  # a Failed step's kind
 TELL_GAP_S = 1.0  # between two reports to the board
 ROUTER_GAP_S = 0.05
 ROUTER_HEARTBEAT_S = 60.0  # a Serve controller that was restarted has forgotten who has which model
@@ -96,7 +96,7 @@ class FamilyReplica:
         try:
             result = await self._first_that_works(request, upstream, arrived_s)
         except TimeoutError:
-            result = Failed(request.step_id, request.task, f"not done within {request.timeout_s:g} s", TIMEOUT)
+            result = Failed(request.step_id, request.task, f"not done within {time.time() - arrived_s:.3g} s", TIMEOUT)
         except HuggingGPTError as exc:
             result = Failed(request.step_id, request.task, exc.message, exc.code)
         _observe(result)
@@ -141,15 +141,18 @@ class FamilyReplica:
     # A step
 
     async def _first_that_works(self, request: TaskRequest, upstream: Sequence[TaskResult], arrived_s: float) -> TaskResult:
-        deadline_s = _now() + request.timeout_s
+        is_hurried = _left_s(request) < request.timeout_s
+        deadline_s = _now() + min(request.timeout_s, _left_s(request))
+        if deadline_s <= _now():
+            return Failed(request.step_id, request.task, "not started: no time was left for it", OUT_OF_TIME)
         async with asyncio.timeout_at(deadline_s):
             call = Call(request.task, await self._fetched(request, upstream), _options(request, upstream))
         models, passed_over = self._breaker.candidates(request.models)
         gave_way = [_GaveWay(sentence) for sentence in passed_over]
         for place, model_id in enumerate(models):
             until_s = _until(_now(), deadline_s, is_last=place == len(models) - 1)
-            attempt = _Attempt(model_id, time.time(), until_s)
-            output = await self._tried(attempt, request, call)
+            attempt = _Attempt(model_id, time.time(), until_s, is_hurried)
+            output = self._too_slow(model_id, _left_s(request)) or await self._tried(attempt, request, call)
             if isinstance(output, _GaveWay):
                 logger.warning("model gave way", extra={"model": model_id, "task": request.task, "reason": output.sentence})
                 count_fallback(request.task)
@@ -162,6 +165,15 @@ class FamilyReplica:
             return Done(request.step_id, request.task, model_id, value, span, output.data, fallbacks)
         last = gave_way[-1] if gave_way else _GaveWay("no model was named for it")
         return Failed(request.step_id, request.task, last.sentence, last.kind, tuple(one.sentence for one in gave_way))
+
+    def _too_slow(self, model_id: str, left_s: float) -> _GaveWay | None:
+        """What was never seen to be as fast as it would have to be is not started."""
+        figures, is_loaded = self._figures.of(model_id), model_id in self._cache.loaded
+        least_s = (figures.least_run_s or 0.0) + (0.0 if is_loaded else figures.load_s or 0.0)
+        if least_s <= left_s:
+            return None
+        reason = f"not started, since it takes {least_s:.2g} s at least and {max(0.0, left_s):.2g} s were left"
+        return _GaveWay(f"{model_id}: {reason}", OUT_OF_TIME)
 
     async def _tried(self, attempt: "_Attempt", request: TaskRequest, call: Call) -> Output | _GaveWay:
         """A candidate's output, or why there is none; what is the model's fault is counted."""
@@ -181,6 +193,8 @@ class FamilyReplica:
             if isinstance(exc, TimeoutError) and limit.expired():
                 waited_s = _now() - started_s
                 sentence = f"{_UNDONE[attempt.stage]} within {waited_s:.3g} s"
+                if attempt.is_hurried:
+                    return self._gave_way(attempt, sentence, counts=False, kind=OUT_OF_TIME)
                 return self._gave_way(attempt, sentence, counts=attempt.stage is not Stage.WAIT, kind=TIMEOUT)
             logger.exception("model failed", extra={"model": attempt.model_id, "task": request.task})
             return self._gave_way(attempt, _reason(exc), counts=True)
@@ -287,6 +301,7 @@ class _Attempt:
     model_id: str
     started_s: float  # Unix
     until_s: float  # of the event loop's clock
+    is_hurried: bool  # by its run, which has less time than a step may take: running out of it is not the model's fault
     stage: Stage = Stage.DOWNLOAD
     load_s: float = 0.0
 
@@ -323,6 +338,11 @@ def family_deployment(name: str, family: FamilySettings) -> Deployment:
 async def _alone(_model_id: str, model: Model, call: Call) -> Output | ModelError:
     (output,) = await model.run([call])
     return output
+
+
+def _left_s(request: TaskRequest) -> float:
+    """Of the time of its run."""
+    return inf if request.until_s is None else request.until_s - time.time()
 
 
 def _until(now_s: float, deadline_s: float, *, is_last: bool) -> float:

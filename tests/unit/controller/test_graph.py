@@ -12,9 +12,11 @@ from ray.serve.exceptions import BackPressureError
 from cluster.catalogue import ModelCard
 from cluster.messages import Done, Failed, Skipped, Span, TaskRequest, TaskResult
 from cluster.tasks import Task
+from controller.dispatch import Dispatch
 from controller.events import Event, StepEnded, StepStarted
-from controller.graph import GRACE_S, TRIES, Dispatch, GraphRun, Nothing, Others, run_graph
+from controller.graph import GRACE_S, TRIES, GraphRun, run_graph
 from controller.plan import OutputOf, Plan, Step
+from controller.sharing import Nothing, Others
 
 Work = Callable[[TaskRequest, list[TaskResult]], Awaitable[TaskResult]]
 SPAN = Span(0, 0, 0, 0, "here")

@@ -11,8 +11,9 @@ from cluster.chat import Message, Reply
 from cluster.errors import Overloaded, RunTimeout
 from cluster.messages import Done, Failed
 from cluster.settings import Limits
-from controller.events import Event, PlanMade, Run, StepEnded
+from controller.events import Event, PlanMade, StepEnded
 from controller.request import Request
+from controller.run import Run
 from tests.fakes_chat import ScriptedChat
 from tests.fakes_pipeline import FAILS, HANGS, WORKS, a_pipeline
 

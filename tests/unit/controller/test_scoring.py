@@ -47,3 +47,14 @@ def test_the_model_that_the_task_table_names_is_good_also_where_nobody_counts() 
 
 def test_a_score_reads_as_a_reason() -> None:
     assert str(score(0.8, 0, loaded(), WEIGHT, False)) == "score 0.77: quality 0.80, loaded, a result in about 1.0 s"
+
+
+def test_the_less_time_is_left_the_more_waiting_costs_and_what_would_be_too_late_comes_last() -> None:
+    good = ModelView(loaded_on=1, in_flight=0, run_s=7.0, load_s=None, is_set_aside=False)
+
+    def ahead(left_s: float) -> float:
+        better, faster = (score(quality, 0, view, WEIGHT, False, left_s=left_s) for quality, view in ((0.9, good), (0.7, loaded())))
+        return better.total - faster.total
+
+    assert ahead(1000) == ahead(60) > ahead(30) > 0 > ahead(8) > ahead(5)
+    assert ahead(5) < -5

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
-from cluster.messages import Done, Failed, TaskRequest
+from cluster.messages import OUT_OF_TIME, Done, Failed, TaskRequest
 from cluster.settings import AppSettings, FamilySettings
 from cluster.tasks import Task
 from deployments.model import Call, Computation, Model, Output
@@ -199,6 +200,37 @@ async def test_the_last_candidate_has_all_the_time_that_is_left_and_not_more(rep
     assert asyncio.get_running_loop().time() - started >= 0.3
     assert result.kind == "timeout"
     assert "not done within 0.3" in result.reason
+
+
+async def test_what_was_never_as_fast_as_it_would_have_to_be_is_not_started_and_a_faster_one_is(
+    shelf: Shelf, replica: FamilyReplica
+) -> None:
+    replica._figures.ran("org/slow", 30.0)
+    replica._figures.loaded("org/heavy", 30.0)
+    hurried = replace(a_request("slow", "heavy", "good"), until_s=time.time() + 10)
+    result = await replica.run(hurried)
+    assert isinstance(result, Done) and result.model == "org/good"
+    assert [reason.partition(" and ")[0] for reason in result.fallbacks] == [
+        "org/slow: not started, since it takes 30 s at least",
+        "org/heavy: not started, since it takes 30 s at least",
+    ]
+    assert shelf.loads == ["org/good"]
+    alone = await replica.run(replace(a_request("slow"), until_s=time.time() + 10))
+    assert isinstance(alone, Failed) and alone.kind == OUT_OF_TIME
+    assert isinstance(await replica.run(a_request("slow")), Done)
+
+
+async def test_a_step_that_comes_after_its_runs_time_is_not_started(shelf: Shelf, replica: FamilyReplica) -> None:
+    result = await replica.run(replace(a_request("good"), until_s=time.time() - 1))
+    assert isinstance(result, Failed) and result.kind == OUT_OF_TIME
+    assert shelf.loads == []
+
+
+async def test_running_out_of_a_hurried_runs_time_does_not_count_against_the_model(shelf: Shelf, tmp_path: Path) -> None:
+    replica = a_replica(shelf, tmp_path, failures_in_a_row=1)
+    result = await replica.run(replace(a_request("hanging-run"), until_s=time.time() + 0.2))
+    assert isinstance(result, Failed) and result.kind == OUT_OF_TIME
+    assert not any(model.is_set_aside for model in replica.state().models)
 
 
 @pytest.mark.parametrize("name", ["hungry", "hungry-wrapped"])

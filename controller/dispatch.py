@@ -1,0 +1,86 @@
+"""Dispatch: where a step goes and what it is told. Knows the handle of a family, and waits for nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Protocol
+
+from cluster.messages import FromStep, Input, OptionValue, TaskRequest
+from cluster.tasks import SEED_OPTION, TASKS
+from controller.budget import Budget
+from controller.plan import InputFile, OutputOf, Step, StepInput, StepOption
+from controller.request import Request
+from controller.selector import Choice
+
+
+class Family(Protocol):
+    """A handle of a family deployment, as `ray.serve.handle.DeploymentHandle` offers it."""
+
+    def options(self, *, multiplexed_model_id: str) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Where a step goes and what it is told."""
+
+    family: Family
+    request: TaskRequest
+    until_s: float = inf  # of the event loop's clock: when its reply is given up at the latest
+
+    def submit(self, upstream: Sequence[Any]) -> Any:
+        """The step's future. `upstream` are futures or results of the steps it needs, in the order of `Step.needs`."""
+        return self._replica.run.remote(self.request, *upstream)
+
+    def warm(self) -> Any:
+        """The future of telling a replica that this step will want its first model."""
+        model_id = self.request.models[0]
+        return self._replica.warm.remote(model_id, self.request.cards.get(model_id))
+
+    @property
+    def model(self) -> tuple[int, str]:
+        """Its first model, in its family: what warming is about."""
+        return id(self.family), self.request.models[0]
+
+    @property
+    def _replica(self) -> Any:
+        return self.family.options(multiplexed_model_id=self.request.models[0])
+
+
+def dispatch_of(step: Step, request: Request, choice: Choice, family: Family, *, timeout_s: float, budget: Budget) -> Dispatch:
+    """`timeout_s`: what a step may take at most, where the run has as long."""
+    options = {option.value: _option(value, step, request) for option, value in step.options.items()}
+    if request.terms.seed is not None and TASKS[step.task].draws:
+        options[SEED_OPTION] = str(request.terms.seed)
+    told = TaskRequest(
+        run_id=request.id,
+        step_id=step.id,
+        task=step.task,
+        models=choice.models,
+        inputs=tuple(_input(source, step, request) for source in step.inputs),
+        options=options,
+        timeout_s=timeout_s,
+        cards=choice.cards,
+        until_s=budget.steps_until_s,
+    )
+    return Dispatch(family, told, budget.replies_until_s)
+
+
+def _input(source: StepInput, step: Step, request: Request) -> Input:
+    match source:
+        case str():
+            return source
+        case InputFile(id=file_id):
+            return request.file(file_id).artifact
+        case OutputOf(step=step_id):
+            return FromStep(step.needs.index(step_id))
+
+
+def _option(value: StepOption, step: Step, request: Request) -> OptionValue | FromStep:
+    """A text file's content, where the option names one: options are short texts, and ride in the message."""
+    match value:
+        case InputFile(id=file_id):
+            return request.file(file_id).text or ""
+        case OutputOf(step=step_id):
+            return FromStep(step.needs.index(step_id))
+        case _:
+            return value
