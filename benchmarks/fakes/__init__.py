@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ PORT = 8010
 
 
 @contextmanager
-def fake_service(port: int = PORT) -> Iterator[str]:
-    """The address of the service, running inside the block with a Ray, a port and an artifact folder of its own."""
+def fake_service(port: int = PORT, *, max_steps: int | None = None, beside: Sequence[Mapping[str, Any]] = ()) -> Iterator[str]:
+    """The address of the service, running inside the block with a Ray, a port and an artifact folder of its own.
+
+    `max_steps` of a plan, where not those of the config; `beside` are further applications on the same Ray, as a Serve config has them.
+    """
     config = read_config(CONFIG)
     with tempfile.TemporaryDirectory(prefix="hgpt-fakes-", ignore_cleanup_errors=True) as folder:
-        applications = tuple(_moved(application, port, Path(folder)) for application in config.applications)
-        config = dataclasses.replace(config, port=port, applications=applications)
+        applications = [_moved(application, port, Path(folder), max_steps) for application in config.applications]
+        config = dataclasses.replace(config, port=port, applications=(*applications, *map(dict, beside)))
         with running(config):
             yield config.url
 
@@ -37,12 +40,13 @@ def wait(source: str, told: str) -> list[Any]:
     return ["text-generation", source if is_step else {"text": source}, told]
 
 
-def _moved(application: Mapping[str, Any], port: int, folder: Path) -> dict[str, Any]:
+def _moved(application: Mapping[str, Any], port: int, folder: Path, max_steps: int | None) -> dict[str, Any]:
     if application["name"] != "hugginggpt":
         return dict(application)
     args = application["args"]
     args = {
         **args,
+        "planning": args["planning"] if max_steps is None else {**args["planning"], "max_steps": max_steps},
         "llm": {**args["llm"], "base_url": args["llm"]["base_url"].replace(f":{PORT}/", f":{port}/")},
         "catalogues": [str(HERE / "cards.yaml")],
         "artifacts": f"file://{folder}/artifacts",
