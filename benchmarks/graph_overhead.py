@@ -14,7 +14,7 @@ from typing import Any
 
 from openai import OpenAI
 
-from benchmarks.bare import BARE
+from benchmarks.bare import bare_application
 from benchmarks.fakes import fake_service, message, wait
 from benchmarks.graph_runs import HEADERS, SHAPES, STEPS_DRAWN, Timings, measured_in_turns
 from benchmarks.graphs import critical_path_s
@@ -60,7 +60,7 @@ def main() -> None:
     args = parser.parse_args()
     with fake_service(args.port) as url:
         figures = measured(url, args.rounds, args.warm_up)
-    with fake_service(args.port, max_steps=MOST_STEPS, beside=[BARE]) as url:
+    with fake_service(args.port, max_steps=MOST_STEPS, beside=[bare_application(args.port)]) as url:
         timings = measured_in_turns(url, args.graph_rounds)
     figures |= graph_figures(timings)
     if args.plot:
