@@ -1,6 +1,7 @@
-"""What does the machinery cost? Plans whose steps only sleep, through the HTTP door of the whole service on fake models.
+"""What does the machinery cost? Steps that only sleep, through the HTTP door of the whole service on fake models.
 
-Whole-request wall time as an OpenAI client sees it, beside the ideal: the sleeps on the critical path and nothing else.
+First whole chat requests of five plans, beside the ideal: the sleeps on the critical path and nothing else. Then given plans of up to
+1,000 steps, beside the same graphs as bare Ray Serve handle calls and as asyncio tasks of one process.
 """
 
 import statistics
@@ -8,12 +9,19 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from openai import OpenAI
 
+from benchmarks.bare import bare_application
 from benchmarks.fakes import fake_service, message, wait
+from benchmarks.graph_runs import HEADERS, SHAPES, STEPS_DRAWN, Timings, measured_in_turns
+from benchmarks.graphs import critical_path_s
 from benchmarks.measure import arguments, report
+from benchmarks.plot import plot_lines
+
+MOST_STEPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +52,25 @@ SCENARIOS = {
 
 def main() -> None:
     parser = arguments(__doc__ or "")
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=25, help="of the chat requests (default: 25)")
     parser.add_argument("--warm-up", type=int, default=8)
+    parser.add_argument("--graph-rounds", type=int, default=4, help="of the given plans (default: 4)")
+    parser.add_argument("--plot", type=Path, help="write time over ideal against the number of steps here, as SVG or PNG")
+    parser.add_argument("--port", type=int, default=8010)
     args = parser.parse_args()
-    with fake_service() as url:
+    with fake_service(args.port) as url:
         figures = measured(url, args.rounds, args.warm_up)
+    with fake_service(args.port, max_steps=MOST_STEPS, beside=[bare_application(args.port)]) as url:
+        timings = measured_in_turns(url, args.graph_rounds)
+    figures |= graph_figures(timings)
+    if args.plot:
+        plot(timings, args.plot)
     report(figures, args.out)
 
 
 def measured(url: str, rounds: int, warm_up: int) -> dict[str, float]:
     """Median and best of the rounds; the scenarios take turns, so that a busy moment of the machine touches all of them."""
-    client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, default_headers=HEADERS)
     wall_s, execute_s = defaultdict(list), defaultdict(list)
     for number in range(-warm_up, rounds):
         for name, scenario in SCENARIOS.items():
@@ -74,6 +90,34 @@ def measured(url: str, rounds: int, warm_up: int) -> dict[str, float]:
         figures[f"{name}_execute_s"] = statistics.median(execute_s[name])
         figures[f"{name}_ideal_s"] = scenario.ideal_s
     return figures
+
+
+def graph_figures(timings: Timings) -> dict[str, float]:
+    """Medians of each shape for each of the three, what the service takes over bare Ray, and what a step costs over the ideal."""
+    figures: dict[str, float] = {}
+    for shape, graph in SHAPES.items():
+        medians_s = {kind: statistics.median(took_s) for kind, took_s in timings.whole_s[shape].items()}
+        figures |= {f"{shape}_{kind}_s": median_s for kind, median_s in medians_s.items()}
+        figures |= {f"{shape}_app_{stage}_s": statistics.median(took_s) for stage, took_s in timings.stages_s[shape].items()}
+        figures[f"{shape}_ideal_s"] = critical_path_s(graph)
+        figures[f"{shape}_over_bare"] = medians_s["app"] / medians_s["bare"]
+    for steps in STEPS_DRAWN:
+        for kind in ("app", "bare"):
+            over_s = figures[f"dag_{steps}_{kind}_s"] - figures[f"dag_{steps}_ideal_s"]
+            figures[f"dag_{steps}_{kind}_overhead_per_step_ms"] = 1000 * over_s / steps
+    return figures
+
+
+def plot(timings: Timings, out: Path) -> None:
+    """Of the drawn graphs."""
+    lines = {
+        name: [
+            (steps, statistics.median(timings.whole_s[f"dag_{steps}"][kind]) - critical_path_s(SHAPES[f"dag_{steps}"]))
+            for steps in STEPS_DRAWN
+        ]
+        for kind, name in (("app", "this service"), ("bare", "bare Ray Serve"), ("asyncio", "asyncio, one process"))
+    }
+    plot_lines(out, lines, title="What a drawn graph takes beyond its critical path", across="steps", up="seconds over the ideal")
 
 
 if __name__ == "__main__":

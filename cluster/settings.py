@@ -36,7 +36,7 @@ class LanguageModelClient(_Section):
 
 
 class Planning(_Section):
-    max_steps: int = Field(default=10, ge=1, le=100)
+    max_steps: int = Field(default=10, ge=1, le=10_000)
     samples: int = Field(default=1, ge=1, le=16)  # plans drawn for a request, of which the most agreed on is taken; 1: the likeliest one
     temperature: float = Field(default=0.7, gt=0, le=2)  # at which several are drawn
     streams: bool = True  # steps start while the plan is still being written; only where one plan is drawn

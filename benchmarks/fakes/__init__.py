@@ -2,28 +2,60 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from controller.serve_command import read_config, running
+import yaml
+
+from controller.serve_command import ServiceConfig, read_config, running
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "serve_config.yaml"
 PORT = 8010
+STOP_TIMEOUT_S = 60
 
 
 @contextmanager
-def fake_service(port: int = PORT) -> Iterator[str]:
-    """The address of the service, running inside the block with a Ray, a port and an artifact folder of its own."""
-    config = read_config(CONFIG)
+def fake_service(port: int = PORT, *, max_steps: int | None = None, beside: Sequence[Mapping[str, Any]] = ()) -> Iterator[str]:
+    """The address of the service, running inside the block with a Ray, a port and an artifact folder of its own.
+
+    `max_steps` of a plan, where not those of the config; `beside` are further applications on the same Ray, as a Serve config has them.
+    """
     with tempfile.TemporaryDirectory(prefix="hgpt-fakes-", ignore_cleanup_errors=True) as folder:
-        applications = tuple(_moved(application, port, Path(folder)) for application in config.applications)
-        config = dataclasses.replace(config, port=port, applications=applications)
+        config = fake_config(port, Path(folder), max_steps=max_steps, beside=beside)
         with running(config):
             yield config.url
+
+
+@contextmanager
+def fake_service_apart(port: int, environment: Mapping[str, str], *, beside: Sequence[Mapping[str, Any]] = ()) -> Iterator[str]:
+    """The same in a process of its own, as `hgpt serve` starts it: Ray reads the variables of `environment` when it is imported."""
+    with tempfile.TemporaryDirectory(prefix="hgpt-fakes-", ignore_cleanup_errors=True) as folder:
+        config = fake_config(port, Path(folder), beside=beside)
+        http = {"host": config.host, "port": config.port, "request_timeout_s": config.request_timeout_s}
+        file = Path(folder) / "serve_config.yaml"
+        file.write_text(yaml.safe_dump({"http_options": http, "applications": list(config.applications)}), encoding="utf-8")
+        command = [sys.executable, "-m", "controller.cli", "serve", "--config", str(file)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+        try:
+            if process.stdout is None or not any(line.startswith("ready at") for line in process.stdout):
+                raise RuntimeError("hgpt serve ended before it was ready")
+            yield config.url
+        finally:
+            process.terminate()
+            process.wait(STOP_TIMEOUT_S)
+
+
+def fake_config(port: int, folder: Path, *, max_steps: int | None = None, beside: Sequence[Mapping[str, Any]] = ()) -> ServiceConfig:
+    config = read_config(CONFIG)
+    applications = [_moved(application, port, folder, max_steps) for application in config.applications]
+    return dataclasses.replace(config, port=port, applications=(*applications, *map(dict, beside)))
 
 
 def message(plan: Mapping[str, Any]) -> str:
@@ -37,12 +69,13 @@ def wait(source: str, told: str) -> list[Any]:
     return ["text-generation", source if is_step else {"text": source}, told]
 
 
-def _moved(application: Mapping[str, Any], port: int, folder: Path) -> dict[str, Any]:
+def _moved(application: Mapping[str, Any], port: int, folder: Path, max_steps: int | None) -> dict[str, Any]:
     if application["name"] != "hugginggpt":
         return dict(application)
     args = application["args"]
     args = {
         **args,
+        "planning": args["planning"] if max_steps is None else {**args["planning"], "max_steps": max_steps},
         "llm": {**args["llm"], "base_url": args["llm"]["base_url"].replace(f":{PORT}/", f":{port}/")},
         "catalogues": [str(HERE / "cards.yaml")],
         "artifacts": f"file://{folder}/artifacts",
