@@ -149,11 +149,11 @@ class Pipeline:
                 refused = exc
             else:
                 emit(PlanMade(run.plan, run.choices))
-                await recall.known(run.plan)  # forgets what is no longer stored
-                left = [step for step in run.plan.steps if step.id not in graph.steps]
-                self._note_first_step(run, left)
-                graph.add(left, {step.id: self._dispatch(step, request, run.choices[step.id], run.budget) for step in left})
                 with run.stage(Stage.EXECUTE):
+                    await recall.known(run.plan)  # forgets what is no longer stored
+                    left = [step for step in run.plan.steps if step.id not in graph.steps]
+                    self._note_first_step(run, left)
+                    graph.add(left, {step.id: self._dispatch(step, request, run.choices[step.id], run.budget) for step in left})
                     await graph.settled()
         if refused:
             raise refused
