@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -93,13 +93,13 @@ async def measured(alone: FamilyReplica, together: FamilyReplica, rounds: int, s
         _, given = await round_of(together, load, len(load.texts))
         if given != expected:
             raise RuntimeError(f"{name}: a batch does not give what single calls give")
-    per_s: Mapping[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    per_s: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for _ in range(rounds):
         for name, load in asked.items():
             for way, replica in (("batch1", alone), ("batched", together)):
                 took_s, _ = await round_of(replica, load, steps)
                 per_s[name][way].append(steps / took_s)
-    figures = {}
+    figures: dict[str, float] = {}
     for name, ways in per_s.items():
         figures |= {f"{name}_{way}_per_s": statistics.median(found) for way, found in ways.items()}
         figures[f"{name}_gain"] = statistics.median(map(float.__truediv__, ways["batched"], ways["batch1"]))
