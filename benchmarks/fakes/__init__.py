@@ -16,11 +16,14 @@ PORT = 8010
 
 
 @contextmanager
-def fake_service(port: int = PORT) -> Iterator[str]:
-    """The address of the service, running inside the block with a Ray, a port and an artifact folder of its own."""
+def fake_service(port: int = PORT, **sections: Mapping[str, Any]) -> Iterator[str]:
+    """The address of the service, running inside the block with a Ray, a port and an artifact folder of its own.
+
+    `sections` of the settings (`limits={…}`) are laid over those of serve_config.yaml, key by key.
+    """
     config = read_config(CONFIG)
     with tempfile.TemporaryDirectory(prefix="hgpt-fakes-", ignore_cleanup_errors=True) as folder:
-        applications = tuple(_moved(application, port, Path(folder)) for application in config.applications)
+        applications = tuple(_moved(application, port, Path(folder), sections) for application in config.applications)
         config = dataclasses.replace(config, port=port, applications=applications)
         with running(config):
             yield config.url
@@ -37,12 +40,13 @@ def wait(source: str, told: str) -> list[Any]:
     return ["text-generation", source if is_step else {"text": source}, told]
 
 
-def _moved(application: Mapping[str, Any], port: int, folder: Path) -> dict[str, Any]:
+def _moved(application: Mapping[str, Any], port: int, folder: Path, sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if application["name"] != "hugginggpt":
         return dict(application)
     args = application["args"]
     args = {
         **args,
+        **{name: {**args.get(name, {}), **section} for name, section in sections.items()},
         "llm": {**args["llm"], "base_url": args["llm"]["base_url"].replace(f":{PORT}/", f":{port}/")},
         "catalogues": [str(HERE / "cards.yaml")],
         "artifacts": f"file://{folder}/artifacts",
