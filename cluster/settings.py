@@ -78,7 +78,8 @@ class FamilySettings(_Section):
     memory_bytes: int = Field(default=4_000_000_000, gt=0)  # what a replica's loaded models may take together
     failures_in_a_row: int = Field(default=3, ge=1)  # after which a model is set aside on its replica
     rest_s: float = Field(default=300, ge=0)  # for which it is
-    batch_wait_s: float = Field(default=0.01, ge=0)
+    max_batch: int | None = Field(default=None, ge=1)  # calls that a model computes together; None: as many as the model gains from
+    batch_wait_s: float = Field(default=0, ge=0)  # for which an idle model waits for more; a busy one gathers them anyway
 
 
 class Limits(_Section):

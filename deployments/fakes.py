@@ -1,14 +1,17 @@
 """Weightless, deterministic stand-ins for experts and for the LLM: dry runs of a configuration, tests and benchmarks.
 
-FakeExpert obeys its prompt, or its text when the task takes no prompt: "10 ms" takes 10 ms, "fail" fails.
+FakeExpert obeys its prompt, or its text when the task takes no prompt: "10 ms" takes 10 ms, "fail" fails. A text comes back with a mark,
+a recording with its last byte changed, so that no two steps store the same bytes.
 EchoLanguageModel plans what the request tells it: the JSON after "plan:" is the plan, also when it is asked to repair it;
 without one no step is run.
 """
 
 import asyncio
 import json
+import mmap
 import re
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -19,7 +22,8 @@ from ray import serve
 from starlette.exceptions import HTTPException
 
 from cluster.errors import ModelError
-from deployments.model import Call, Output
+from cluster.tasks import TASKS, Media
+from deployments.model import Call, MediaOutput, Output
 
 _MILLISECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*ms")
 _PLAN = re.compile(r"plan:\s*(\{.*\})", re.DOTALL)
@@ -27,7 +31,7 @@ _MARK = re.compile(r"\[q\d+\] ")  # the planner marks quotes also inside the pla
 
 
 class FakeExpert:
-    """A Model that sleeps as long as it is told and gives its input back with a mark."""
+    """A Model that sleeps as long as it is told and gives its input back, changed a little."""
 
     max_batch = 1
 
@@ -35,12 +39,26 @@ class FakeExpert:
         return [await self._one(call) for call in calls]
 
     async def _one(self, call: Call) -> Output | ModelError:
-        told = str(call.options.get("prompt") or call.inputs[0])
+        given = call.inputs[0]
+        told = str(call.options.get("prompt") or (given if isinstance(given, str) else ""))
         if wait := _MILLISECONDS.search(told):
             await asyncio.sleep(float(wait.group(1)) / 1000)
         if "fail" in told:
             return ModelError(f"told to fail: {told}")
-        return Output(f"{call.inputs[0]}+")
+        if isinstance(given, Path) and TASKS[call.task].output is Media.AUDIO:
+            return Output(MediaOutput(await asyncio.to_thread(changed, given), "audio/wav", "changed.wav"))
+        return Output(f"{given}+")
+
+
+def changed(path: Path) -> bytes:
+    """The file with one more in its last byte. Mapped, so that it is copied once."""
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as content,
+        content[:-1] as kept,
+    ):
+        return b"".join((kept, bytes([(content[-1] + 1) % 256])))
 
 
 class ChatRequest(BaseModel):

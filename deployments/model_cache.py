@@ -134,6 +134,14 @@ class ModelCache:
         return sum(entry.size_bytes for entry in self._entries.values()) + sum(self._freeing.values())
 
     @property
+    def free_bytes(self) -> int:
+        return self.budget_bytes - self.used_bytes
+
+    def size_bytes(self, model_id: str) -> int:
+        """Of a model that is loaded or being loaded."""
+        return self._entries[model_id].size_bytes
+
+    @property
     def loaded(self) -> tuple[str, ...]:
         return tuple(model_id for model_id, entry in self._entries.items() if entry.is_ready)
 

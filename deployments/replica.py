@@ -24,6 +24,7 @@ from cluster.metrics import TaskPart, count_error, count_fallback, observe_task
 from cluster.settings import AppSettings, FamilySettings
 from cluster.state import ModelState, ReplicaState
 from cluster.tasks import TASKS, Media
+from deployments.batching import Batches
 from deployments.board import HEARTBEAT_S
 from deployments.breaker import Breaker
 from deployments.bulletin import Bulletin
@@ -84,6 +85,7 @@ class FamilyReplica:
             changed=self._models_changed,
             on_loaded=self._figures.loaded,
         )
+        self._batches = Batches(self.run_batch, self._cache, family.max_batch, family.batch_wait_s)
         self._to_board = Bulletin("the board", self._report, TELL_GAP_S, HEARTBEAT_S)
         self._to_router = Bulletin("the router", self._tell_router, ROUTER_GAP_S, ROUTER_HEARTBEAT_S)
 
@@ -240,8 +242,8 @@ class FamilyReplica:
             attempt.stage = lease.stage
 
     async def batched(self, model_id: str, model: Model, call: Call) -> Output | ModelError:
-        """Overridden with the Serve-batched version by `family_deployment`."""
-        return await _alone(model_id, model, call)
+        """With those that wait for the same model."""
+        return await self._batches.run(model_id, model, call)
 
     async def run_batch(self, model_id: str, calls: Sequence[Call]) -> list[Output | ModelError]:
         """Calls of one model, which each of them has leased."""
@@ -310,25 +312,7 @@ def family_deployment(name: str, family: FamilySettings) -> Deployment:
     """The Serve deployment of a family, to be bound with its name, the settings and the board's handle."""
 
     class Replica(FamilyReplica):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
-            # A queue for each model, so that none waits for another's batch. A queue knows its model by name only, and outlives it.
-            self._batches: dict[str, Callable[[Call], Awaitable[Output | ModelError]]] = {}
-
-        async def batched(self, model_id: str, model: Model, call: Call) -> Output | ModelError:
-            if model.max_batch == 1:
-                return await _alone(model_id, model, call)
-            if model_id not in self._batches:
-                self._batches[model_id] = self._queue(model_id, model.max_batch)
-            return await self._batches[model_id](call)
-
-        def _queue(self, model_id: str, max_batch: int) -> Callable[[Call], Awaitable[Output | ModelError]]:
-            @serve.batch(max_batch_size=max_batch, batch_wait_timeout_s=family.batch_wait_s)
-            async def together(calls: list[Call]) -> list[Output | ModelError]:
-                return await self.run_batch(model_id, calls)
-
-            queue: Callable[[Call], Awaitable[Output | ModelError]] = together
-            return queue
+        """Its name is what Serve's own records show."""
 
     Replica.__name__ = Replica.__qualname__ = f"{name.title().replace('_', '')}Family"
     made: Deployment = serve.deployment(name=name)(Replica)

@@ -22,13 +22,14 @@ STOP_TIMEOUT_S = 60
 
 
 @contextmanager
-def fake_service(port: int = PORT, *, max_steps: int | None = None, beside: Sequence[Mapping[str, Any]] = ()) -> Iterator[str]:
+def fake_service(port: int = PORT, *, beside: Sequence[Mapping[str, Any]] = (), **sections: Mapping[str, Any]) -> Iterator[str]:
     """The address of the service, running inside the block with a Ray, a port and an artifact folder of its own.
 
-    `max_steps` of a plan, where not those of the config; `beside` are further applications on the same Ray, as a Serve config has them.
+    `sections` of the settings (`limits={…}`) are laid over those of serve_config.yaml, key by key; `beside` are further applications on
+    the same Ray, as a Serve config has them.
     """
     with tempfile.TemporaryDirectory(prefix="hgpt-fakes-", ignore_cleanup_errors=True) as folder:
-        config = fake_config(port, Path(folder), max_steps=max_steps, beside=beside)
+        config = fake_config(port, Path(folder), beside, sections)
         with running(config):
             yield config.url
 
@@ -37,7 +38,7 @@ def fake_service(port: int = PORT, *, max_steps: int | None = None, beside: Sequ
 def fake_service_apart(port: int, environment: Mapping[str, str], *, beside: Sequence[Mapping[str, Any]] = ()) -> Iterator[str]:
     """The same in a process of its own, as `hgpt serve` starts it: Ray reads the variables of `environment` when it is imported."""
     with tempfile.TemporaryDirectory(prefix="hgpt-fakes-", ignore_cleanup_errors=True) as folder:
-        config = fake_config(port, Path(folder), beside=beside)
+        config = fake_config(port, Path(folder), beside, {})
         http = {"host": config.host, "port": config.port, "request_timeout_s": config.request_timeout_s}
         file = Path(folder) / "serve_config.yaml"
         file.write_text(yaml.safe_dump({"http_options": http, "applications": list(config.applications)}), encoding="utf-8")
@@ -52,9 +53,9 @@ def fake_service_apart(port: int, environment: Mapping[str, str], *, beside: Seq
             process.wait(STOP_TIMEOUT_S)
 
 
-def fake_config(port: int, folder: Path, *, max_steps: int | None = None, beside: Sequence[Mapping[str, Any]] = ()) -> ServiceConfig:
+def fake_config(port: int, folder: Path, beside: Sequence[Mapping[str, Any]], sections: Mapping[str, Mapping[str, Any]]) -> ServiceConfig:
     config = read_config(CONFIG)
-    applications = [_moved(application, port, folder, max_steps) for application in config.applications]
+    applications = [_moved(application, port, folder, sections) for application in config.applications]
     return dataclasses.replace(config, port=port, applications=(*applications, *map(dict, beside)))
 
 
@@ -69,13 +70,13 @@ def wait(source: str, told: str) -> list[Any]:
     return ["text-generation", source if is_step else {"text": source}, told]
 
 
-def _moved(application: Mapping[str, Any], port: int, folder: Path, max_steps: int | None) -> dict[str, Any]:
+def _moved(application: Mapping[str, Any], port: int, folder: Path, sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if application["name"] != "hugginggpt":
         return dict(application)
     args = application["args"]
     args = {
         **args,
-        "planning": args["planning"] if max_steps is None else {**args["planning"], "max_steps": max_steps},
+        **{name: {**args.get(name, {}), **section} for name, section in sections.items()},
         "llm": {**args["llm"], "base_url": args["llm"]["base_url"].replace(f":{PORT}/", f":{port}/")},
         "catalogues": [str(HERE / "cards.yaml")],
         "artifacts": f"file://{folder}/artifacts",

@@ -9,6 +9,7 @@ from cluster.language import detect_language
 from cluster.messages import OptionValue
 from cluster.tasks import Option, Task
 from deployments.model import Call, Model, Output
+from tests.tiny.runs import assert_alike
 
 pytestmark = pytest.mark.models
 Expert = Callable[[str], Model]
@@ -73,6 +74,20 @@ def test_two_texts_in_a_batch_get_the_vectors_they_get_alone(expert: Expert) -> 
     together = model.embed(texts)
     for row, text in zip(together, texts, strict=True):
         assert (row - model.embed([text])[0]).abs().max() < 1e-5
+
+
+LENGTHS = (1, 3, 40, 2, 12, 1, 5)  # sentences; the third is longer than one pass of the network
+
+
+@pytest.mark.parametrize(("loader", "task"), [("minilm", Task.TEXT_CLASSIFICATION), ("spacy_ner", Task.TOKEN_CLASSIFICATION)])
+def test_texts_of_all_lengths_in_a_batch_get_in_order_what_they_get_alone(expert: Expert, loader: str, task: Task) -> None:
+    model = expert(loader)
+    texts = [f"Angela Merkel met Mr {number} in Berlin, and the rooms were spotless. " * count for number, count in enumerate(LENGTHS, 1)]
+    for text, together in zip(texts, run(model, *(Call(task, (text,)) for text in texts)), strict=True):
+        alone = give(model, task, text)
+        assert isinstance(together, Output)
+        assert together.value == alone.value
+        assert_alike(together.data, alone.data)
 
 
 def test_the_end_of_a_long_text_counts(expert: Expert) -> None:
