@@ -25,9 +25,14 @@ def build(args: Mapping[str, Any]) -> Application:
     if settings.hub.enabled:
         Hub(settings.hub)  # asks nobody; refuses an endpoint that is no address
     board = board_application()
-    families = {name: family_deployment(name, family).bind(name, settings, board) for name, family in settings.families.items()}
+    steps = {"max_queued_requests": settings.limits.max_runs_in_flight * settings.planning.max_steps}  # of all runs that are let in
+    families = {
+        name: family_deployment(name, family).options(**{**steps, **family.deployment}).bind(name, settings, board)
+        for name, family in settings.families.items()
+    }
     ingress: Any = Ingress  # serve.deployment is untyped
-    application: Application = ingress.options(**settings.ingress).bind(settings, families, board)
+    queue = {"max_queued_requests": settings.limits.max_runs_in_flight}  # beyond those that are being answered, or refused
+    application: Application = ingress.options(**{**queue, **settings.ingress}).bind(settings, families, board)
     return application
 
 

@@ -17,6 +17,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from cluster.errors import PlanError
@@ -60,20 +61,28 @@ _FREE_TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "req
 _REFERENCE = re.compile(r"[fsq][1-9]\d*", re.ASCII)
 _STEP_ID = re.compile(r"s[1-9]\d{0,3}", re.ASCII)
 _SHOWN_CHARACTERS = 80  # of a wrong value
+SCHEMAS_KEPT = 64
 
 
 def plan_schema(tasks: Collection[Task], request: Request, max_steps: int) -> dict[str, Any]:
     """JSON schema of a plan over the deployed tasks, the request's files and its quotes.
 
     Only keywords that vLLM and llama.cpp share. A small model likes to make up what its steps work on, so a text can only be one that
-    the request quotes; it is free where the request has neither quotes nor files.
+    the request quotes; it is free where the request has neither quotes nor files. Requests with as many quotes and the same kinds of
+    files have one schema, which is made once: so an engine can keep the grammar that it compiled, as vLLM does.
     """
-    files = request.media
-    quoted = _quoted_schema(request)
+    quotes = tuple(dict.fromkeys(quote.id for quote in request.quotes))
+    return _schema(tuple(task for task in Task if task in tasks), tuple(request.media.items()), quotes, max_steps)
+
+
+@lru_cache(maxsize=SCHEMAS_KEPT)
+def _schema(tasks: tuple[Task, ...], named: tuple[tuple[str, Media], ...], quotes: tuple[str, ...], max_steps: int) -> dict[str, Any]:
+    files = dict(named)
+    quoted: list[dict[str, Any]] = [{"enum": list(quotes)}] if quotes else [] if files else [_FREE_TEXT]
     media = {Media.TEXT, *files.values()}
     definitions: dict[str, Any] = {}
     for position in range(1, max_steps + 1):
-        feedable = [TASKS[task] for task in Task if task in tasks and set(TASKS[task].inputs) <= media]
+        feedable = [TASKS[task] for task in tasks if set(TASKS[task].inputs) <= media]
         definitions[f"s{position}"] = {"anyOf": [form for spec in feedable for form in _forms(spec, position, files, quoted)]}
         media |= {spec.output for spec in feedable}
     declined = list(dict.fromkeys(task for task in HUB_TASKS if task not in {deployed.value for deployed in tasks}))
@@ -134,12 +143,6 @@ def _read_json(text: str) -> dict[str, Any]:
     if not isinstance(draft, dict):
         raise PlanError("the plan is not a JSON object")
     return draft
-
-
-def _quoted_schema(request: Request) -> list[dict[str, Any]]:
-    if quotes := list(dict.fromkeys(quote.id for quote in request.quotes)):
-        return [{"enum": quotes}]
-    return [] if request.files else [_FREE_TEXT]
 
 
 def _object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from ray.serve import Application
 from cluster.errors import HuggingGPTError
 from cluster.settings import EngineSettings, parse
 
+MOST_QUEUED = 512  # requests beyond those that are being decoded; the next one is answered with 503, and asked again by its client
+
 
 def build(args: Mapping[str, Any]) -> Application:
     """Raises HuggingGPTError with one sentence for wrong settings. Engines are imported only when chosen."""
@@ -45,5 +47,5 @@ def build(args: Mapping[str, Any]) -> Application:
 
 def _bound(deployment: Any, settings: EngineSettings, argument: object) -> Application:
     """mypy takes a class decorated by Ray for the class itself, which has no `options`."""
-    application: Application = deployment.options(**settings.deployment).bind(argument)
+    application: Application = deployment.options(**{"max_queued_requests": MOST_QUEUED, **settings.deployment}).bind(argument)
     return application
