@@ -1,6 +1,7 @@
-"""When can the first step start? The embedded planner on requests of one to six steps, its plans read while they are written.
+"""When can the first step start, and what does the answer gain by that? The embedded planner, its plans read while they are written.
 
-An engine of its own in this process, without Ray: what is timed is the plan, from the request to the step that could be dispatched.
+First an engine of its own in this process, without Ray: what is timed is the plan, from the request to the step that could be dispatched.
+Then the whole service, to the end of the answers (whole_runs.py).
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from benchmarks.measure import arguments, report
 from benchmarks.plan_quality import ADAPTER, MODEL
 from benchmarks.planner_training.requests import LAPTOP
 from benchmarks.planner_training.samples import LAPTOP_ROWS
+from benchmarks.whole_runs import whole_run_figures
 from cluster.chat import OpenAIChat
 from cluster.messages import ArtifactRef
 from cluster.settings import LanguageModelClient, Planning
@@ -56,10 +58,12 @@ class Timed:
 
 
 def main() -> None:
-    args = arguments(__doc__ or "").parse_args()
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--plans-only", action="store_true", help="leave out the whole service")
+    args = parser.parse_args()
     with llama_cpp(gguf_card(MODEL), adapter_file(ADAPTER)) as (base_url, served):
         timed = asyncio.run(_all(OpenAIChat(base_url, served, "none", LanguageModelClient().max_retries)))
-    report(figures(timed), args.out)
+    report({**figures(timed), **({} if args.plans_only else whole_run_figures())}, args.out)
 
 
 def figures(timed: list[Timed]) -> dict[str, float]:

@@ -1,0 +1,106 @@
+"""Real requests to the end of their answers, with plans that are streamed and plans that are not: the second half of first_step.
+
+The service of serve_config.yaml is started twice, with `planning.streams` on and off; everything else is the same.
+"""
+
+import dataclasses
+import statistics
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openai import OpenAI
+
+from benchmarks import samples
+from controller.serve_command import CONFIG, read_config, running
+
+NO_STORE = {"Cache-Control": "no-store"}  # every step really runs
+TIMEOUT_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    text: str
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Seconds after the request."""
+
+    steps: int
+    first_step_s: float
+    whole_s: float
+
+
+def whole_run_figures() -> dict[str, float]:
+    """Medians over the requests whose plans have the same number of steps both ways, two or more. Raises RuntimeError when one failed."""
+    with tempfile.TemporaryDirectory(prefix="hgpt-runs-") as folder:
+        asked = requests(Path(folder))
+        streamed, unstreamed = (_timed(asked, streams=streams) for streams in (True, False))
+    pairs = [(one, other) for one, other in zip(streamed, unstreamed, strict=True) if one.steps == other.steps >= 2]
+    return {
+        "whole_runs": len(pairs),
+        "whole_runs_steps": sum(one.steps for one, _ in pairs),
+        "first_step_streamed_s_p50": statistics.median(one.first_step_s for one, _ in pairs),
+        "first_step_unstreamed_s_p50": statistics.median(other.first_step_s for _, other in pairs),
+        "to_the_end_streamed_s_p50": statistics.median(one.whole_s for one, _ in pairs),
+        "to_the_end_unstreamed_s_p50": statistics.median(other.whole_s for _, other in pairs),
+        "to_the_end_streamed_over_unstreamed_p50": statistics.median(one.whole_s / other.whole_s for one, other in pairs),
+    }
+
+
+def requests(folder: Path) -> tuple[Asked, ...]:
+    """One step to five, on files that must be read, heard and looked at."""
+    invoice, beckett, coffee = samples.invoice(folder), samples.recording("beckett.wav"), samples.photograph("coffee.png")
+    tale = folder / "tale.txt"
+    tale.write_text(samples.TWO_CITIES, encoding="utf-8")
+    return (
+        Asked("What objects are in this photograph?", (coffee,)),
+        Asked("Transcribe this recording and read the transcript aloud.", (beckett,)),
+        Asked("What is the total due on this invoice? Say it aloud.", (invoice,)),
+        Asked("Sum this up, and read the summary aloud.", (tale,)),
+        Asked("Transcribe this recording. List the named entities in the transcript, and tell me its sentiment.", (beckett,)),
+        Asked("Transcribe this, translate the transcript into German and read the translation aloud.", (beckett,)),
+        Asked("From this recording give me a transcript, a summary, the named entities and the sentiment.", (beckett,)),
+    )
+
+
+def _timed(asked: tuple[Asked, ...], *, streams: bool) -> list[Timed]:
+    timed: list[Timed] = []
+    with _service(streams) as url, OpenAI(base_url=f"{url}/v1", api_key="none", default_headers=NO_STORE, timeout=TIMEOUT_S) as client:
+        for request in (asked[0], *asked):  # the first once more, so that nothing is measured that only a start pays for
+            timed.append(one := _one(client, request))
+            print(f"streams {streams}: {one.steps} steps, the first after {one.first_step_s:.2f} s, all {one.whole_s:.2f} s", flush=True)
+    return timed[1:]
+
+
+def _one(client: OpenAI, request: Asked) -> Timed:
+    parts: list[Any] = [
+        {"type": "file", "file": {"file_id": client.files.create(file=path, purpose="user_data").id}} for path in request.files
+    ]
+    reply = client.chat.completions.create(
+        model="hugginggpt", messages=[{"role": "user", "content": [*parts, {"type": "text", "text": request.text}]}]
+    )
+    run: Mapping[str, Any] = (reply.model_extra or {})["run"]
+    if failed := [result for result in run["results"] if result["status"] != "done"]:
+        raise RuntimeError(f"{request.text}: {failed}")
+    return Timed(len(run["results"]), run["first_step_s"] or 0.0, run["seconds"]["total"])
+
+
+@contextmanager
+def _service(streams: bool) -> Iterator[str]:
+    config = read_config(CONFIG)
+    applications = tuple(_with_streams(application, streams) for application in config.applications)
+    with running(dataclasses.replace(config, applications=applications)):
+        yield config.url
+
+
+def _with_streams(application: Mapping[str, Any], streams: bool) -> dict[str, Any]:
+    if application["name"] != "hugginggpt":
+        return dict(application)
+    args = application["args"]
+    return {**application, "args": {**args, "planning": {**args["planning"], "streams": streams}}}
