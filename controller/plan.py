@@ -36,17 +36,22 @@ class Step:
     task: Task
     inputs: tuple[StepInput, ...]
     options: Mapping[Option, StepOption] = field(default_factory=dict)
+    needs: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    """Ids of the steps this one waits for, each once, in the order of the inputs and options."""
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Ids of the steps this one waits for, each once, in the order of the inputs and options."""
+    def __post_init__(self) -> None:
         given = (*self.inputs, *self.options.values())
-        return tuple(dict.fromkeys(source.step for source in given if isinstance(source, OutputOf)))
+        needs = tuple(dict.fromkeys(source.step for source in given if isinstance(source, OutputOf)))
+        object.__setattr__(self, "needs", needs)  # made once: a graph asks for it again and again
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     steps: tuple[Step, ...] = ()  # each step comes after every step it needs
+    _by_id: Mapping[str, Step] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_id", {step.id: step for step in self.steps})
 
     @classmethod
     def checked(cls, steps: Sequence[Step], files: Mapping[str, Media]) -> "Plan":
@@ -63,7 +68,7 @@ class Plan:
         return cls(tuple(by_id[step_id] for step_id in order))
 
     def step(self, step_id: str) -> Step:
-        return next(step for step in self.steps if step.id == step_id)
+        return self._by_id[step_id]
 
     @property
     def last_steps(self) -> tuple[Step, ...]:
