@@ -13,6 +13,7 @@ from controller.plan import InputFile, OutputOf, Plan, Step
 from controller.request import Request, RequestFile
 from controller.results import Kept, Recall
 from controller.selector import Choice
+from controller.terms import Terms
 
 SPAN = Span(1, 2, 3, 0, "here")
 WORDS = "It was the best of times."
@@ -128,3 +129,12 @@ def test_the_values_used_last_stay_within_number_and_size() -> None:
     assert [kept.get(key) is not None for key in ("a", "c", "long")] == [False, True, True]
     kept.keep("too long", "x" * 2000)
     assert kept.get("too long") is None and kept.get("long")
+
+
+def test_a_task_that_draws_keys_on_its_seed_and_another_does_not() -> None:
+    def key(task: Task, seed: int | None) -> str | None:
+        request = Request("r", "Draw.", terms=Terms(seed=seed))
+        return Recall(Kept(1), request, {"s1": Choice(("org/m",), "")}, lambda _ref: True).recipe(Step("s1", task, ("a fox",)), {})
+
+    assert len({key(Task.TEXT_TO_IMAGE, seed) for seed in (None, 1, 2)}) == 3
+    assert len({key(Task.TRANSLATION, seed) for seed in (None, 1, 2)}) == 1

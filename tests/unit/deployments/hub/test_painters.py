@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 
 from cluster.errors import ModelError
-from cluster.tasks import TASKS, Family, Media, Option, Task
+from cluster.tasks import SEED_OPTION, TASKS, Family, Media, Option, Task
 from deployments.hub.diffusion import DISTILLED_STEPS, STEPS, seed
 from deployments.hub.painters import as_picture, fitted
 from deployments.model import Call, Output
@@ -94,6 +94,15 @@ def test_another_text_or_picture_gives_another_result(checkpoint: Folder, pictur
     model = opened(Task.IMAGE_TO_IMAGE, checkpoint("image-to-image"))
     calls = [call_of(Task.IMAGE_TO_IMAGE, text, picture) for text in ("a red fox", "a blue sea") for picture in pictures]
     assert len({output.value.content for output in model.compute(calls)}) == 4
+
+
+@pytest.mark.parametrize("task", [Task.TEXT_TO_IMAGE, Task.UNCONDITIONAL_IMAGE_GENERATION])
+def test_another_seed_draws_another_picture_and_the_same_seed_the_same(task: Task, checkpoint: Folder) -> None:
+    model = opened(task, checkpoint(task))
+    words = ("a red fox",) if task is Task.TEXT_TO_IMAGE else ()
+    drawn = model.compute([Call(task, words, options) for options in ({}, {}, {SEED_OPTION: "1"}, {SEED_OPTION: "1"}, {SEED_OPTION: "2"})])
+    unasked, again, one, one_again, two = (output.value.content for output in drawn)
+    assert unasked == again and one == one_again and len({unasked, one, two}) == 3
 
 
 def test_stable_diffusion_draws_what_diffusers_draws(checkpoint: Folder) -> None:
