@@ -139,7 +139,8 @@ def plot(figures: Mapping[str, float], modes: Sequence[str], out: Path) -> None:
         for mode in modes
         for side, name in (("app", "this service"), ("bare", "bare Ray Serve"))
     }
-    plot_lines(out, lines, title="A chain of three steps of 0 ms, whole requests", across="clients", up="requests per second")
+    title = "A chain of three steps of 0 ms, whole requests"
+    plot_lines(out, lines, title=title, across="clients", up="requests per second", up_scale="linear")
 
 
 def _positive(text: str) -> int:
