@@ -60,7 +60,7 @@ def main() -> None:
     args = parser.parse_args()
     with fake_service(args.port) as url:
         figures = measured(url, args.rounds, args.warm_up)
-    with fake_service(args.port, planning={"max_steps": MOST_STEPS}, beside=[bare_application(args.port)]) as url:
+    with fake_service(args.port, limits={"max_run_steps": MOST_STEPS}, beside=[bare_application(args.port)]) as url:
         timings = measured_in_turns(url, args.graph_rounds)
     figures |= graph_figures(timings)
     if args.plot:

@@ -36,7 +36,7 @@ class LanguageModelClient(_Section):
 
 
 class Planning(_Section):
-    max_steps: int = Field(default=10, ge=1, le=10_000)
+    max_steps: int = Field(default=10, ge=1, le=100)
     samples: int = Field(default=1, ge=1, le=16)  # plans drawn for a request, of which the most agreed on is taken; 1: the likeliest one
     temperature: float = Field(default=0.7, gt=0, le=2)  # at which several are drawn
     streams: bool = True  # steps start while the plan is still being written; only where one plan is drawn
@@ -88,6 +88,9 @@ class Limits(_Section):
     max_message_characters: int = Field(default=20_000, gt=0)  # longer texts come as files
     max_text_characters: int = Field(default=200_000, gt=0)  # of a text file in a request
     max_files: int = Field(default=10, gt=0)
+    max_run_steps: int = Field(
+        default=100, gt=0, le=10_000
+    )  # of a plan that a person sends; `planning.max_steps` is of one that is written
     step_timeout_s: float = Field(default=600, gt=0)
     run_timeout_s: float = Field(default=1800, gt=0)
     max_runs_in_flight: int = Field(default=64, gt=0)  # of an ingress replica; the next one is answered with 429

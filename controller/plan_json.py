@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,11 +37,11 @@ def read_steps(
     if not steps:
         raise BadRequest("the plan has no steps")
     if len(steps) > max_steps:
-        raise BadRequest(f"the plan has {len(steps):,} steps; at most {max_steps:,} are allowed (planning.max_steps)")
+        raise BadRequest(f"the plan has {len(steps):,} steps; at most {max_steps:,} are allowed (limits.max_run_steps)")
     read = [_read_step(entry, place, tasks, max_characters) for place, entry in enumerate(steps, 1)]
     ids = [step.id for step, _ in read]
-    if twice := next((step_id for step_id in ids if ids.count(step_id) > 1), None):
-        raise BadRequest(f"{twice}: two steps have this id")
+    if len(set(ids)) < len(ids):
+        raise BadRequest(f"{Counter(ids).most_common(1)[0][0]}: two steps have this id")
     try:
         plan = Plan.checked([step for step, _ in read], files)
     except PlanError as exc:

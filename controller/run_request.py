@@ -31,9 +31,7 @@ def read_run(body: RunRequest, terms: Terms, intake: Intake, tasks: Collection[T
     if twice := next((file_id for file_id in ids if ids.count(file_id) > 1), None):
         raise BadRequest(f"two files of the plan have the id {twice}")
     request = Request(uuid.uuid4().hex, text, files, terms=terms if body.reuse else replace(terms, reads_cache=False))
-    steps = read_steps(
-        body.plan.steps, request.media, tasks, max_steps=settings.planning.max_steps, max_characters=limits.max_message_characters
-    )
+    steps = read_steps(body.plan.steps, request.media, tasks, max_steps=limits.max_run_steps, max_characters=limits.max_message_characters)
     return request, steps
 
 

@@ -236,7 +236,7 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(http: httpx.Client) -> None
     assert refusal(http, {}) == "the request cannot be read: plan is missing"
     assert refusal(http, {"plan": {}}) == "the request cannot be read: plan.steps is missing"
     assert refusal(http, {"plan": {"steps": []}}) == "the plan has no steps"
-    assert "1,000 steps; at most 20 are allowed (planning.max_steps)" in refusal(http, {"plan": {"steps": many}})
+    assert "1,000 steps; at most 100 are allowed (limits.max_run_steps)" in refusal(http, {"plan": {"steps": many}})
     assert "steps wait for each other" in refusal(http, {"plan": {"steps": circle}})
     assert refusal(http, {"plan": {"steps": [step | {"inputs": [{"file": "f1"}]}]}}) == "s1: there is no file f1"
     assert refusal(http, {"plan": {"steps": [step | {"task": "text-to-video"}]}}) == "s1: no deployed model can do text-to-video"

@@ -103,7 +103,7 @@ def test_steps_in_a_circle_are_named() -> None:
 
 
 def test_a_plan_of_a_thousand_steps_is_refused_with_the_limit() -> None:
-    with pytest.raises(BadRequest, match=r"^the plan has 1,000 steps; at most 10 are allowed \(planning.max_steps\)$"):
+    with pytest.raises(BadRequest, match=r"^the plan has 1,000 steps; at most 10 are allowed \(limits.max_run_steps\)$"):
         read([spoken(id=f"s{n}") for n in range(1, 1001)])
 
 
