@@ -20,7 +20,16 @@ ifdef TORCH_INDEX
 export PIP_EXTRA_INDEX_URL := $(strip $(PIP_EXTRA_INDEX_URL) $(TORCH_INDEX))
 endif
 
-.PHONY: help demo test test-slow lint types serve bench load load-real answers plan-quality setup weights clean
+# In the order of `make bench`; PLOTTED are those that draw one, too.
+BENCHMARKS := graph_overhead first_step http_ingress cache batching data_plane model_switch memory
+PLOTTED := graph_overhead http_ingress
+RESULTS := benchmarks/results
+define benchmark
+	$(BIN)/python -m benchmarks.$(1) --out $(RESULTS)/$(1).json $(if $(filter $(1),$(PLOTTED)),--plot $(RESULTS)/$(1).svg)
+
+endef
+
+.PHONY: help demo test test-slow lint types serve bench load load-fakes answers plan-quality setup weights clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -47,15 +56,14 @@ types: $(STAMP)  ## mypy, strict
 serve: weights  ## the service on 127.0.0.1:8000, until Ctrl-C
 	$(BIN)/hgpt serve
 
-bench: weights  ## what the machinery costs, on fake models; when the first step of a real plan starts
-	$(BIN)/python -m benchmarks.graph_overhead --out benchmarks/results/graph_overhead.json
-	$(BIN)/python -m benchmarks.first_step --out benchmarks/results/first_step.json
+bench: weights  ## every benchmark of speed, one after the other: half an hour, with nothing else to do
+	$(foreach name,$(BENCHMARKS),$(call benchmark,$(name)))
 
-load: $(STAMP)  ## 20 users at once, on fake models
-	$(BIN)/python -m benchmarks.load --users 20 --seconds 20 --out benchmarks/results/load.json
+load: weights  ## 4 users with real requests, against the service at 127.0.0.1:8000 or one of its own; Locust's report as a page
+	$(BIN)/python -m benchmarks.load --users 4 --seconds 120 --out $(RESULTS)/load.json --report load-report.html
 
-load-real: $(STAMP)  ## 2 users against the service that runs (`make serve`)
-	$(BIN)/python -m benchmarks.load --url http://127.0.0.1:8000 --users 2 --seconds 120 --out benchmarks/results/load_real.json
+load-fakes: $(STAMP)  ## 20 users at once, on fake models
+	$(BIN)/python -m benchmarks.load --fakes --users 20 --seconds 20 --out $(RESULTS)/load_fakes.json
 
 answers: weights  ## are the answers right? real requests, judged; goes on where it was stopped
 	$(BIN)/python -m benchmarks.answer_quality --out benchmarks/results/answer_quality.json
@@ -83,5 +91,5 @@ $(STAMP):
 	@touch $@
 
 clean:  ## the environments and caches, not the models
-	rm -rf .venv .venv-vllm demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv .venv-vllm demo-output load-report.html .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

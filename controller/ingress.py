@@ -1,6 +1,7 @@
 """The HTTP door: OpenAI's schema in and out. It decides nothing; pipeline.py does."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Annotated, Any
@@ -200,6 +201,8 @@ class Ingress:
             max_bytes_in_flight=settings.limits.max_body_bytes_in_flight,
             retry_after_s=self._pipeline.retry_after_s,
         )
+        gc.collect()
+        gc.freeze()  # what was imported and made by now stays: each look through it would hold up every run for some 80 ms
 
     async def _answered(self, request: Request, emit: Emit, given: GivenPlan | None = None) -> Run:
         run = await self._pipeline.answer(request, emit, given)
