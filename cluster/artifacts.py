@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
 import fsspec
 
@@ -16,6 +17,7 @@ from cluster.errors import NotFound
 from cluster.messages import ArtifactRef
 
 CHUNK_BYTES = 1 << 20
+PIECE_BYTES = 1 << 18  # are hashed and then written while they are in the processor's cache
 
 
 class ArtifactStore:
@@ -30,26 +32,24 @@ class ArtifactStore:
         self._cache = cache or Path(tempfile.gettempdir()) / "hugginggpt-artifacts"
 
     def put(self, content: bytes, media_type: str, name: str) -> ArtifactRef:
-        sha256 = hashlib.sha256(content).hexdigest()
+        sha256 = self._put_here(content) if self._is_local else self._put_there(content)
         ref = ArtifactRef(sha256, media_type, len(content), PurePosixPath(name).name or "artifact")
-        path = self._path(sha256)
-        self._fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
-        if not self._fs.exists(path):
-            self._write(path, content)
-        if not self._fs.exists(f"{path}.json"):
-            self._write(f"{path}.json", json.dumps(asdict(ref)).encode())
+        told = f"{self._path(sha256)}.json"
+        if not self._exists(told):
+            self._write(told, json.dumps(asdict(ref)).encode())
         return ref
 
     def ref(self, sha256: str) -> ArtifactRef:
         """The reference under which these bytes were first stored."""
-        with _known(sha256), self._fs.open(f"{self._path(sha256)}.json", "rb") as file:
+        with _known(sha256), self._opened(f"{self._path(sha256)}.json") as file:
             return ArtifactRef(**json.loads(file.read()))
 
     def read(self, sha256: str) -> bytes:
-        return b"".join(self.chunks(sha256))
+        with _known(sha256), self._opened(self._path(sha256)) as file:
+            return bytes(file.read())
 
     def chunks(self, sha256: str) -> Iterator[bytes]:
-        with _known(sha256), self._fs.open(self._path(sha256), "rb") as file:
+        with _known(sha256), self._opened(self._path(sha256)) as file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
@@ -58,30 +58,82 @@ class ArtifactStore:
         path = self._path(ref.sha256)
         if self._is_local:
             with _known(ref.sha256):
-                self._fs.info(path)
+                os.stat(path)
             return Path(path)
         local = self._cache / ref.sha256
         if not local.exists():
-            self._cache.mkdir(parents=True, exist_ok=True)
-            passing = local.with_suffix(f".{uuid.uuid4().hex}")
-            try:
-                with passing.open("wb") as file:
-                    file.writelines(self.chunks(ref.sha256))
-                os.replace(passing, local)
-            finally:
-                passing.unlink(missing_ok=True)
+            with _passing(self._cache) as (passing, file):
+                file.writelines(self.chunks(ref.sha256))
+                file.close()
+                passing.replace(local)
         return local
 
+    def _put_here(self, content: bytes) -> str:
+        """Hashes on the way to the disk, so that the bytes come once from memory. What is there already is written again."""
+        digest, view = hashlib.sha256(), memoryview(content)
+        with _passing(Path(self._root)) as (passing, file):
+            for start in range(0, len(view), PIECE_BYTES):
+                piece = view[start : start + PIECE_BYTES]
+                digest.update(piece)
+                file.write(piece)
+            file.close()
+            path = Path(self._path(digest.hexdigest()))
+            try:
+                passing.replace(path)
+            except FileNotFoundError:  # the first of its folder
+                path.parent.mkdir(exist_ok=True)
+                passing.replace(path)
+        return path.name
+
+    def _put_there(self, content: bytes) -> str:
+        sha256 = hashlib.sha256(content).hexdigest()
+        path = self._path(sha256)
+        self._fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+        if not self._fs.exists(path):
+            self._write(path, content)
+        return sha256
+
     def _write(self, path: str, content: bytes) -> None:
-        passing = f"{path}.{uuid.uuid4().hex}.part"
-        with self._fs.open(passing, "wb") as file:
+        """Into a folder that is there."""
+        if self._is_local:
+            with _passing(Path(self._root)) as (passing, file):
+                file.write(content)
+                file.close()
+                passing.replace(path)
+            return
+        name = f"{path}.{uuid.uuid4().hex}.part"
+        with self._fs.open(name, "wb") as file:
             file.write(content)
-        self._fs.mv(passing, path)
+        self._fs.mv(name, path)
+
+    def _exists(self, path: str) -> bool:
+        return os.path.exists(path) if self._is_local else bool(self._fs.exists(path))
+
+    def _opened(self, path: str) -> Any:
+        """Without fsspec where it is a file: for a small one fsspec takes several times as long as reading it."""
+        return Path(path).open("rb") if self._is_local else self._fs.open(path, "rb")
 
     def _path(self, sha256: str) -> str:
         if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
             raise NotFound(f"{sha256[:80]!r} is no artifact id; an id is 64 hex digits")
         return f"{self._root}/{sha256[:2]}/{sha256}"
+
+
+@contextmanager
+def _passing(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new file to write, close and rename; gone when that fails."""
+    path = folder / f"{uuid.uuid4().hex}.part"
+    try:
+        file = path.open("xb")
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("xb")
+    try:
+        with file:
+            yield path, file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The artifact store, in a folder and on a file system that is not one."""
 
+import resource
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.artifacts import CHUNK_BYTES, ArtifactStore
+from cluster.artifacts import CHUNK_BYTES, PIECE_BYTES, ArtifactStore
 from cluster.errors import NotFound
 from cluster.messages import ArtifactRef
 
@@ -90,6 +91,17 @@ def test_a_write_that_breaks_leaves_no_artifact(tmp_path: Path) -> None:
         store.read(name)
     store.put(b"a cat", "image/png", "cat.png")
     assert store.read(name) == b"a cat"
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = ArtifactStore(f"file://{tmp_path}/artifacts")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_BYTES, resource.RLIM_INFINITY))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            store.put(b"a cat" * PIECE_BYTES, "image/png", "cat.png")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_many_writers_of_the_same_bytes_do_not_disturb_each_other(store: ArtifactStore) -> None:
