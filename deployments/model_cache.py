@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
 from cluster.logs import logger
-from deployments.memory import drop_frames, give_back
+from deployments.memory import Libraries, drop_frames, give_back
 from deployments.model import Model
 
 FETCHES = 16  # at a time: many, so that hanging downloads leave room for the small read that tells that files are there
@@ -126,6 +126,7 @@ class ModelCache:
         self._queue: list[_Entry] = []  # fetched, and waiting for their turn to load
         self._turn: _Entry | None = None
         self._news = asyncio.Event()  # replaced at each change: who waits holds the one that will be set
+        self._libraries = Libraries()
         self._fetching = ThreadPoolExecutor(FETCHES, "fetch")
         self._loading = ThreadPoolExecutor(1, "load")
 
@@ -308,6 +309,8 @@ class ModelCache:
 
     def _let_gone(self, freeing: "asyncio.Task[None]") -> None:
         del self._freeing[freeing]
+        if not self._freeing and all(entry.model is None and entry.stage is not Stage.LOAD for entry in self._entries.values()):
+            self._libraries.spare()
         _looked_at(freeing)
         self._announce()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -324,3 +324,28 @@ async def test_many_models_and_many_calls_keep_the_budget_and_all_are_answered()
     assert 0 < shelf.most_bytes <= 30
     assert shelf.now_bytes == cache.used_bytes
     assert shelf.most_loading == 1
+
+
+@pytest.fixture
+def nothing_spared() -> Iterator[None]:
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("nothing_spared")
+async def test_what_libraries_hold_is_out_of_the_collectors_sight_once_no_model_is_there() -> None:
+    cache = a_cache(20, Shelf())
+    async with cache.lease(fake_card("a", 10)):
+        await use(cache, fake_card("b", 10))
+        await cache.evict_idle()
+        await soon(lambda: cache.used_bytes == 10)
+        assert gc.get_freeze_count() == 0  # its cycles would never be freed
+    await cache.evict_idle()
+    await soon(lambda: cache.used_bytes == 0)
+    spared = gc.get_freeze_count()
+    assert spared > 10_000
+    await use(cache, fake_card("a", 10))
+    await cache.evict_idle()
+    await soon(lambda: cache.used_bytes == 0)
+    assert gc.get_freeze_count() <= spared  # no module came
