@@ -62,6 +62,7 @@ _REFERENCE = re.compile(r"[fsq][1-9]\d*", re.ASCII)
 _STEP_ID = re.compile(r"s[1-9]\d{0,3}", re.ASCII)
 _SHOWN_CHARACTERS = 80  # of a wrong value
 SCHEMAS_KEPT = 64
+TEXTS_KEPT = 128  # letters and digits alone; a request's are asked for with every step that is read
 
 
 def plan_schema(tasks: Collection[Task], request: Request, max_steps: int) -> dict[str, Any]:
@@ -216,6 +217,7 @@ def _grounded(step: Step, request: Request, is_last: bool) -> Step:
     return replace(step, inputs=tuple(request.text if source in made_up else source for source in step.inputs))
 
 
+@lru_cache(maxsize=TEXTS_KEPT)
 def _folded(text: str) -> str:
     return "".join(letter for letter in text.casefold() if letter.isalnum())
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.chat import Message
 from cluster.language import detect_language
@@ -56,15 +56,15 @@ class Request:
     models: Mapping[Task, str] | None = None  # task → model id, where the person named one for it
     named: tuple[str, ...] = ()  # model ids that the person named, for whatever step they can do
     terms: Terms = Terms()
+    quotes: tuple[Quote, ...] = field(init=False, compare=False, repr=False)
+    """The texts it quotes, without those that are a file's name."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quotes", quotes_in(self.text, {file.artifact.name for file in self.files}))
 
     @property
     def media(self) -> dict[str, Media]:
         return {file.id: file.artifact.media for file in self.files}
-
-    @property
-    def quotes(self) -> tuple[Quote, ...]:
-        """The texts it quotes, without those that are a file's name."""
-        return quotes_in(self.text, {file.artifact.name for file in self.files})
 
     def file(self, file_id: str) -> RequestFile:
         return next(file for file in self.files if file.id == file_id)
