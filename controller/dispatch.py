@@ -12,11 +12,35 @@ from controller.plan import InputFile, OutputOf, Step, StepInput, StepOption
 from controller.request import Request
 from controller.selector import Choice
 
+MOST_ROUTES = 256  # of a family
+
 
 class Family(Protocol):
     """A handle of a family deployment, as `ray.serve.handle.DeploymentHandle` offers it."""
 
     def options(self, *, multiplexed_model_id: str) -> Any: ...
+
+
+class Routes:
+    """A Family that makes the handle for a model once: Ray copies one anew for `options` and for a method, which every step would pay."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+        self._routes: dict[str, _Route] = {}
+
+    def options(self, *, multiplexed_model_id: str) -> "_Route":
+        if multiplexed_model_id not in self._routes:
+            if len(self._routes) >= MOST_ROUTES:
+                self._routes.clear()
+            self._routes[multiplexed_model_id] = _Route(self._family.options(multiplexed_model_id=multiplexed_model_id))
+        return self._routes[multiplexed_model_id]
+
+
+class _Route:
+    """The methods of a replica that a step is sent to."""
+
+    def __init__(self, handle: Any) -> None:
+        self.run, self.warm = handle.run, handle.warm
 
 
 @dataclass(frozen=True, slots=True)

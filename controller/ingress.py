@@ -45,6 +45,7 @@ from controller.selector import Selector
 from controller.terms import Terms, read_terms
 
 door = FastAPI(title="HuggingGPT cluster", docs_url="/docs", redoc_url=None)
+JSON = "application/json"
 BASE64_GROWTH = 4 / 3
 ENVELOPE_BYTES = 1_000_000  # what a body may hold beside its files
 
@@ -139,8 +140,10 @@ def _asked(request: Request) -> dict[str, Any]:
     return {"request": request.text, "files": files}
 
 
-def _record(request: Request, run: Run) -> dict[str, Any]:
-    return {"object": "run", **_asked(request), "answer": run.answer, **run.as_json()}
+def _record(request: Request, run: Run) -> bytes:
+    """As JSON."""
+    record = {"object": "run", **_asked(request), "answer": run.answer, **run.as_json()}
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def _terms(body: ChatRequest | RunRequest, http: HttpRequest) -> Terms:
@@ -171,7 +174,7 @@ class Ingress:
     ) -> None:
         log_to_stderr()
         self._settings = settings
-        self._records: Kept[dict[str, Any]] = Kept(MOST_RUNS)
+        self._records: Kept[bytes] = Kept(MOST_RUNS)  # as JSON
         self._artifacts = ArtifactStore(settings.artifacts)
         self._chat = OpenAIChat.from_settings(settings.llm)
         catalogue = Catalogue.of(settings)
@@ -255,7 +258,8 @@ class Ingress:
         if body.stream:
             return await self._streamed(request, given)
         run = await self._answered(request, _ignore, given)
-        return JSONResponse(_record(request, run), headers=_headers(run))
+        record = self._records.get(run.id) or _record(request, run)  # one that is too large to be kept
+        return Response(record, media_type=JSON, headers=_headers(run))
 
     @door.get("/v1/runs/{run_id}")
     async def record(self, run_id: str) -> Response:
@@ -265,7 +269,7 @@ class Ingress:
         """
         if (kept := self._records.get(run_id.removeprefix(openai_schema.COMPLETION_PREFIX))) is None:
             raise NotFound(f"no run {openai_schema.shown(run_id)} is remembered: records of the last {MOST_RUNS} runs at most are kept")
-        return JSONResponse(kept)
+        return Response(kept, media_type=JSON)
 
     @door.get("/v1/models")
     async def models(self) -> Response:

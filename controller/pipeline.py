@@ -16,7 +16,7 @@ from cluster.settings import Limits
 from cluster.state import ClusterState
 from controller.admission import Admission
 from controller.budget import Budget
-from controller.dispatch import Dispatch, Family, dispatch_of
+from controller.dispatch import Dispatch, Family, Routes, dispatch_of
 from controller.early_steps import EarlySteps
 from controller.estimate import estimates
 from controller.events import Emit, Event, PlanMade, StepEnded, StepStarted
@@ -62,7 +62,7 @@ class Pipeline:
         self._shares_results = shares_results
         self._flights = Flights()
         self._selector = selector
-        self._families = families
+        self._families = {name: Routes(family) for name, family in families.items()}
         self._responder = responder
         self._limits = limits
         self._admission = Admission(limits, memory_share)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -98,13 +98,23 @@ class Selector:
         found = await self._candidates.for_tasks(dict.fromkeys(step.task for step in steps if step.id not in named))
         spoken = languages_of(plan, request)
         fitting = {step.id: [named[step.id]] if step.id in named else _fitting(step, found[step.task], spoken[step.id]) for step in steps}
-        return {step.id: self._ranked(fitting[step.id], cluster, left_s) for step in steps}
+        ranked: dict[tuple[str, ...], list[Ranked]] = {}  # by candidates, which steps of one task mostly share
+        for step in steps:
+            if (ids := _ids(fitting[step.id])) not in ranked:
+                ranked[ids] = self._ranked(fitting[step.id], cluster, left_s)
+        return {step.id: ranked[_ids(fitting[step.id])] for step in steps}
 
     async def _choices(
         self, steps: Sequence[Step], ranked: Mapping[str, list[Ranked]], picks: Mapping[str, str], named: Mapping[str, Candidate]
     ) -> dict[str, Choice]:
-        choices = await asyncio.gather(*(self._choice(step, ranked[step.id], picks.get(step.id), step.id in named) for step in steps))
-        return {step.id: choice for step, choice in zip(steps, choices, strict=True)}
+        """One for each that differs: steps of one task with the same candidates get the same."""
+        alike = {
+            step.id: (step.task, _ids(one.candidate for one in ranked[step.id]), picks.get(step.id), step.id in named) for step in steps
+        }
+        first = {alike[step.id]: step for step in reversed(steps)}
+        made = await asyncio.gather(*(self._choice(step, ranked[step.id], picks.get(step.id), step.id in named) for step in first.values()))
+        choices = dict(zip(first, made, strict=True))
+        return {step.id: choices[alike[step.id]] for step in steps}
 
     async def _as_wanted(self, step: Step, models: Sequence[str]) -> Choice:
         """The first must do the step; of the others, fallbacks, only those stay that can, since a plan may have been edited since."""
@@ -246,6 +256,10 @@ def _fitting(step: Step, candidates: Sequence[Candidate], language: Languages) -
         # nobody knows yet what a recording speaks: a model of one language would write nonsense
         return [each for each in fitting if each.is_multilingual] or fitting
     return fitting
+
+
+def _ids(candidates: Iterable[Candidate]) -> tuple[str, ...]:
+    return tuple(each.id for each in candidates)
 
 
 def _reason(first: Ranked, among: int, pick: str | None, is_named: bool) -> str:
