@@ -1,6 +1,6 @@
 """Real requests to the end of their answers, with plans that are streamed and plans that are not: the second half of first_step.
 
-The service of serve_config.yaml is started twice, with `planning.streams` on and off; everything else is the same.
+The service of serve_config.yaml is started twice on one Ray, with `planning.streams` on and off and with the same LLM, and they take turns.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from controller.serve_command import CONFIG, read_config, running
 
 NO_STORE = {"Cache-Control": "no-store"}  # every step really runs
 TIMEOUT_S = 300
+UNSTREAMED = "/unstreamed"  # the route of the second service
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,8 @@ class Timed:
 def whole_run_figures() -> dict[str, float]:
     """Medians over the requests whose plans have the same number of steps both ways, two or more. Raises RuntimeError when one failed."""
     with tempfile.TemporaryDirectory(prefix="hgpt-runs-") as folder:
-        asked = requests(Path(folder))
-        streamed, unstreamed = (_timed(asked, streams=streams) for streams in (True, False))
-    pairs = [(one, other) for one, other in zip(streamed, unstreamed, strict=True) if one.steps == other.steps >= 2]
+        timed = _in_turns(requests(Path(folder)))
+    pairs = [(one, other) for one, other in timed if one.steps == other.steps >= 2]
     return {
         "whole_runs": len(pairs),
         "whole_runs_steps": sum(one.steps for one, _ in pairs),
@@ -69,12 +69,17 @@ def requests(folder: Path) -> tuple[Asked, ...]:
     )
 
 
-def _timed(asked: tuple[Asked, ...], *, streams: bool) -> list[Timed]:
-    timed: list[Timed] = []
-    with _service(streams) as url, OpenAI(base_url=f"{url}/v1", api_key="none", default_headers=NO_STORE, timeout=TIMEOUT_S) as client:
-        for request in (asked[0], *asked):  # the first once more, so that nothing is measured that only a start pays for
-            timed.append(one := _one(client, request))
-            print(f"streams {streams}: {one.steps} steps, the first after {one.first_step_s:.2f} s, all {one.whole_s:.2f} s", flush=True)
+def _in_turns(asked: tuple[Asked, ...]) -> list[tuple[Timed, Timed]]:
+    """Streamed and not: the one first, then the other first. The first request goes before once, for what only a start pays for."""
+    timed: list[tuple[Timed, Timed]] = []
+    with _service() as urls:
+        clients = [OpenAI(base_url=f"{url}/v1", api_key="none", default_headers=NO_STORE, timeout=TIMEOUT_S) for url in urls]
+        for number, request in enumerate((asked[0], *asked)):
+            turns = clients if number % 2 else clients[::-1]
+            took = {id(client): _one(client, request) for client in turns}
+            streamed, unstreamed = (took[id(client)] for client in clients)
+            print(f"{streamed.steps} steps: {streamed.whole_s:.2f} s streamed, {unstreamed.whole_s:.2f} s not", flush=True)
+            timed.append((streamed, unstreamed))
     return timed[1:]
 
 
@@ -92,15 +97,21 @@ def _one(client: OpenAI, request: Asked) -> Timed:
 
 
 @contextmanager
-def _service(streams: bool) -> Iterator[str]:
+def _service() -> Iterator[tuple[str, str]]:
+    """Addresses of two services on one Ray, with one LLM and one planner: the first streams its plans, the second does not."""
     config = read_config(CONFIG)
-    applications = tuple(_with_streams(application, streams) for application in config.applications)
-    with running(dataclasses.replace(config, applications=applications)):
-        yield config.url
+    (app,) = (application for application in config.applications if application["name"] == "hugginggpt")
+    engines = [dict(application) for application in config.applications if application is not app]
+    streaming = _variant(app, "hugginggpt", "/", streams=True)
+    other = _variant(app, "unstreamed", UNSTREAMED, streams=False)
+    with running(dataclasses.replace(config, applications=(*engines, streaming, other))):
+        yield config.url, f"{config.url}{UNSTREAMED}"
 
 
-def _with_streams(application: Mapping[str, Any], streams: bool) -> dict[str, Any]:
-    if application["name"] != "hugginggpt":
-        return dict(application)
+def _variant(application: Mapping[str, Any], name: str, route: str, *, streams: bool) -> dict[str, Any]:
+    """Its replicas reserve less, so that both have room on two cores."""
     args = application["args"]
-    return {**application, "args": {**args, "planning": {**args["planning"], "streams": streams}}}
+    small = {"ray_actor_options": {"num_cpus": 0.05}}
+    families = {name: {**family, "deployment": {**family["deployment"], **small}} for name, family in args["families"].items()}
+    args = {**args, "families": families, "planning": {**args["planning"], "streams": streams}}
+    return {**application, "name": name, "route_prefix": route, "args": args}

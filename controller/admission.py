@@ -16,7 +16,7 @@ from controller.budget import Budget
 
 WEIGHT = 0.2  # of the newest run, in the mean of what runs take
 FIRST_GUESS_S = 5.0  # what a run takes, before one has ended
-LONGEST_WAIT_S = 300
+LONGEST_WAIT_S = 120  # the openai client waits no longer, whatever it is told
 
 
 class Admission:
@@ -61,7 +61,7 @@ class Admission:
         refusal = None
         if self._in_flight >= self._limits.max_runs_in_flight:
             refusal = f"{self._in_flight} runs are in flight, which is the limit"
-        elif (share := self._memory_share()) > self._limits.max_memory_share:
+        elif self._in_flight and (share := self._memory_share()) > self._limits.max_memory_share:  # a single run may always try
             refusal = (
                 f"{100 * share:.0f} % of this machine's memory is used; above {100 * self._limits.max_memory_share:.0f} % no run is started"
             )
@@ -72,4 +72,6 @@ class Admission:
 
     def _count(self, change: int) -> None:
         self._in_flight += change
+        if not self._in_flight:
+            self._promised_s = 0.0  # whoever was told to come later would find room now
         set_runs_in_flight(self._in_flight)

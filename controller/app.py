@@ -31,7 +31,8 @@ def build(args: Mapping[str, Any]) -> Application:
         for name, family in settings.families.items()
     }
     ingress: Any = Ingress  # serve.deployment is untyped
-    queue = {"max_queued_requests": settings.limits.max_runs_in_flight}  # beyond those that are being answered, or refused
+    # Beyond what the door answers, or refuses with the time that it computes: Serve's own refusal, which knows no better.
+    queue = {"max_queued_requests": 4 * settings.limits.max_runs_in_flight, "backpressure_config": {"status_code": 429, "retry_after_s": 5}}
     application: Application = ingress.options(**{**queue, **settings.ingress}).bind(settings, families, board)
     return application
 

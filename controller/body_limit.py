@@ -28,19 +28,17 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        declared_bytes = int(length) if length.isdigit() else 0
-        if refusal := self._refusal(declared_bytes, declared_bytes):
-            await _answer(refusal)(scope, receive, send)
+        if length.isdigit() and int(length) > self._max_bytes:
+            await _answer(self._too_large)(scope, receive, send)
             return
-        held_bytes = declared_bytes  # a client that declared nothing is counted as its bytes come
-        self._in_flight_bytes += held_bytes
-        received_bytes, refusal = 0, None
+        received_bytes = held_bytes = 0  # what a client only declares takes no memory yet
+        refusal: HuggingGPTError | None = None
 
         async def counted() -> Message:
             nonlocal received_bytes, held_bytes, refusal
             message = await receive()
-            received_bytes += len(message.get("body", b""))
-            more_bytes = max(0, received_bytes - held_bytes)
+            more_bytes = len(message.get("body", b""))
+            received_bytes += more_bytes
             if refusal := refusal or self._refusal(received_bytes, more_bytes):
                 raise refusal
             held_bytes += more_bytes
@@ -63,11 +61,15 @@ class BodyLimit:
 
     def _refusal(self, size_bytes: int, more_bytes: int) -> HuggingGPTError | None:
         if size_bytes > self._max_bytes:
-            return FileTooLarge(f"the request is larger than the limit of {self._max_bytes:,} bytes")
+            return self._too_large
         if more_bytes and self._in_flight_bytes + more_bytes > self._max_bytes_in_flight:
             after_s = self._retry_after_s()
-            return Overloaded(f"too many bytes of requests are being read; try again in {after_s} s", retry_after_s=after_s)
+            return Overloaded(f"too many bytes of requests are being worked on; try again in {after_s} s", retry_after_s=after_s)
         return None
+
+    @property
+    def _too_large(self) -> FileTooLarge:
+        return FileTooLarge(f"the request is larger than the limit of {self._max_bytes:,} bytes")
 
 
 def _answer(refusal: HuggingGPTError) -> JSONResponse:

@@ -50,6 +50,7 @@ class Dispatch:
     family: Family
     request: TaskRequest
     until_s: float = inf  # of the event loop's clock: when its reply is given up at the latest
+    is_hurried: bool = False  # its run has less time left than a step may take
 
     def submit(self, upstream: Sequence[Any]) -> Any:
         """The step's future. `upstream` are futures or results of the steps it needs, in the order of `Step.needs`."""
@@ -59,6 +60,11 @@ class Dispatch:
         """The future of telling a replica that this step will want its first model."""
         model_id = self.request.models[0]
         return self._replica.warm.remote(model_id, self.request.cards.get(model_id))
+
+    @property
+    def shared_until_s(self) -> float:
+        """What another run that rides along can count on."""
+        return self.until_s if self.is_hurried else inf
 
     @property
     def model(self) -> tuple[int, str]:
@@ -86,7 +92,7 @@ def dispatch_of(step: Step, request: Request, choice: Choice, family: Family, *,
         cards=choice.cards,
         until_s=budget.steps_until_s,
     )
-    return Dispatch(family, told, budget.replies_until_s)
+    return Dispatch(family, told, budget.replies_until_s, is_hurried=budget.steps_left_s < timeout_s)
 
 
 def _input(source: StepInput, step: Step, request: Request) -> Input:

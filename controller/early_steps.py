@@ -41,10 +41,7 @@ class EarlySteps:
         self._plans.put_nowait(None)
         if started := sorted(self._graph.steps):
             self._graph.withdraw()
-            self._run.plan = Plan()
-            self._run.choices.clear()
-            self._run.results.clear()
-            self._run.first_step_s = None
+            self._run.forget_steps()
             self._emit(PlanWithdrawn(tuple(started), why))
 
     def finish(self) -> None:

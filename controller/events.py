@@ -44,10 +44,11 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
-    """`reused`: an earlier run made the result, of the same model and inputs."""
+    """`reused`: another run made the result, of the same model and inputs; `was_kept`: earlier, so that it was kept already."""
 
     result: TaskResult
     reused: bool = False
+    was_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

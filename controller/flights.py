@@ -1,23 +1,27 @@
 """Flights: submissions that are on their way, each shared by every run that wants the same step. Knows neither plans nor results.
 
 A flight is cancelled when the last run that rides it has left. It stays on the board until one who rode it to its end has kept what
-came out, so that whoever comes then finds either the flight or the kept result.
+came out, so that whoever comes then finds either the flight or the kept result. A run that is short of time may ride the flight of one
+that is not; the other way round it would get what a hurried run gets.
 """
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from typing import Any
 
 from cluster.messages import TaskResult
 
+ABOUT_AS_LONG_S = 1.0  # between runs that came together
+
 
 class Flight:
-    """One submission. `future` is what steps that need its result are given as an argument."""
+    """One submission. `future` is what steps that need its result are given as an argument; `until_s`: inf where it is not hurried."""
 
     def __init__(self, key: str | None, future: Any, until_s: float) -> None:
         self.key = key
         self.future = future
-        self.until_s = until_s  # the moment at which whoever submitted it gives it up
+        self.until_s = until_s
         self.riders = 1
         self._landing: asyncio.Task[TaskResult] = asyncio.ensure_future(_landed(future))
         self._landing.add_done_callback(_looked_at)
@@ -39,13 +43,17 @@ class Flights:
         self._board: dict[str, Flight] = {}
 
     def board(self, key: str | None, until_s: float, submit: Callable[[], Any]) -> tuple[Flight, bool]:
-        """The flight of that key, or one that `submit` starts; and whether another run had started it. None is shared with nobody."""
-        if key is not None and (flight := self._board.get(key)):
+        """The flight of that key, or one that `submit` starts; and whether another run had started it. None is shared with nobody.
+
+        `until_s`: of the event loop's clock, when a run that is short of time gives up; inf for one that is not.
+        """
+        if key is None:
+            return Flight(None, submit(), until_s), False
+        if (flight := self._board.get(key)) and flight.until_s >= until_s - ABOUT_AS_LONG_S:
             flight.riders += 1
             return flight, True
-        flight = Flight(key, submit(), until_s)
-        if key is not None:
-            self._board[key] = flight
+        # In no request's context: Ray Serve cancels what a request has submitted when its client goes away, and others may ride along.
+        flight = self._board[key] = Flight(key, contextvars.Context().run(submit), until_s)
         return flight, False
 
     def leave(self, flight: Flight) -> None:

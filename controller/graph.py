@@ -121,7 +121,7 @@ class GraphRun:
         if not self._is_first(step) or (result := self._recall.kept_of(step, self._known)) is None:
             return False
         self._known[step.id] = self._futures[step.id] = result
-        self._emit(StepEnded(result, reused=True))
+        self._emit(StepEnded(result, reused=True, was_kept=True))
         return True
 
     def _submit(self, step: Step) -> None:
@@ -134,7 +134,7 @@ class GraphRun:
     def _board(self, step: Step, upstream: Sequence[Any]) -> None:
         """`upstream`: futures or results of the steps it needs."""
         dispatch = self._dispatches[step.id]
-        ride = self._flights.board(self._recipes.get(step.id), dispatch.until_s, lambda: dispatch.submit(upstream))
+        ride = self._flights.board(self._recipes.get(step.id), dispatch.shared_until_s, lambda: dispatch.submit(upstream))
         self._rides[step.id], self._futures[step.id] = ride, ride[0].future
 
     def _warm(self, steps: Sequence[Step]) -> None:
@@ -170,7 +170,7 @@ class GraphRun:
     async def _done(self, step: Step, needed: Sequence[TaskResult]) -> TaskResult:
         if step.id not in self._rides:
             if (known := await self._recall.found(step, {result.step_id: result for result in needed})) is not None:
-                self._emit(StepEnded(known, reused=True))
+                self._emit(StepEnded(known, reused=True, was_kept=True))
                 return known
             self._board(step, needed)
         self._emit(StepStarted(step.id))
@@ -191,16 +191,14 @@ class GraphRun:
         timeout_s = dispatch.request.timeout_s
         patience, tries_left = Patience(min(now_s() + timeout_s, dispatch.until_s)), TRIES
         while tries_left:
-            flight, is_shared = self._rides[step.id]
+            flight, _ = self._rides[step.id]
             try:
                 started_s = now_s()
                 async with asyncio.timeout_at(min(started_s + timeout_s + GRACE_S, dispatch.until_s)):
                     result = replace(await flight.landed(), step_id=step.id)
-                if not (
-                    is_shared and isinstance(result, Failed) and result.kind in (TIMEOUT, OUT_OF_TIME) and dispatch.until_s > flight.until_s
-                ):
+                if not isinstance(result, Skipped):
                     return result
-                death = "the run that had started it had less time"
+                death = "its inputs failed for the run that had started it"  # what this run needs is there: `needed`
             except TimeoutError:
                 waited_s = now_s() - started_s
                 kind = OUT_OF_TIME if waited_s < timeout_s else TIMEOUT
@@ -215,6 +213,10 @@ class GraphRun:
                 death = type(exc.cause).__name__
             except (RayError, RayServeException) as exc:
                 death = type(exc).__name__
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) and task.cancelling():
+                    raise
+                death = "it was cancelled from outside"
             tries_left -= 1
             if tries_left:
                 self._submit_again(step, needed)

@@ -114,6 +114,9 @@ class _Events:
             self._queue.put_nowait(await work(self._queue.put_nowait))
         except HuggingGPTError as exc:
             self._queue.put_nowait(exc)
+        except asyncio.CancelledError:
+            self._queue.put_nowait(HuggingGPTError("the run was cancelled"))  # for who still reads, if it was not the reader who ended it
+            raise
         except Exception as exc:  # noqa: BLE001 - the run's outer edge: the stream must end with a sentence, whatever happened
             logger.exception("a run failed", extra={"request_id": self._run_id})
             self._queue.put_nowait(HuggingGPTError(f"the run failed inside: {type(exc).__name__}"))

@@ -136,8 +136,9 @@ class Pipeline:
         async def choose(plan: Plan, steps: Collection[str]) -> dict[str, Choice]:
             state = await self._cluster_state()
             choices = await self._selector.choose_at_once(plan, request, state, steps, left_s=run.budget.steps_left_s)
-            chosen = Plan(tuple(step for step in plan.steps if step.id in choices))
-            await replace(recall, choices=choices).known(chosen)  # forgets what is no longer stored
+            every = {**run.choices, **choices}
+            so_far = Plan(tuple(step for step in plan.steps if step.id in every))
+            await replace(recall, choices=every).known(so_far)  # forgets what is no longer stored
             return choices
 
         async with GraphRun(noted, others=Others(recall, self._flights)) as graph:
@@ -217,7 +218,7 @@ class Pipeline:
         run.step_ended(result.step_id)
         if ended.reused:
             run.reused.add(result.step_id)
-        elif isinstance(result, Done):
+        if isinstance(result, Done) and not ended.was_kept:
             recall.keep(run.plan.step(result.step_id), result, run.results)
 
     async def _mend(self, request: Request, run: Run, emit: Emit) -> None:

@@ -111,7 +111,9 @@ class Recall:
         """What the step is, before its inputs are made. `recipes`: of the steps it needs. None where the run shares with no other."""
         if not self._reads or not self.request.terms.keeps_results or not recipes.keys() >= set(step.needs):
             return None
-        return self._hash(step, self.choices[step.id].models[0], lambda need: recipes[need])
+        first, *fallbacks = self.choices[step.id].models
+        made_of = self._hash(step, first, lambda need: recipes[need])
+        return hashlib.sha256("\n".join([made_of, *fallbacks]).encode()).hexdigest()  # any of them may do it in the end
 
     @property
     def _reads(self) -> bool:

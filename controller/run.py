@@ -73,6 +73,15 @@ class Run:
         if step_id in self._seen:
             self._seen[step_id] = Interval(self._seen[step_id].start_s, self.elapsed_s)
 
+    def forget_steps(self) -> None:
+        """What was planned did not hold."""
+        self.plan = Plan()
+        self.choices.clear()
+        self.results.clear()
+        self.reused.clear()
+        self._seen.clear()
+        self.first_step_s = None
+
     def add_up(self) -> None:
         """At the end: where the time went."""
         seen = {step.id: self._seen[step.id] for step in self.plan.steps if step.id in self._seen and step.id in self.results}

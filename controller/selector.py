@@ -22,6 +22,7 @@ from controller.request import Request
 from controller.scoring import RELAXED_S, Score, score
 
 KEEPS_LANGUAGE = frozenset({Task.SUMMARIZATION, Task.QUESTION_ANSWERING})  # their output is in their input's language
+ASKING_SHARE = 0.25  # of the time left, for the LLM to pick a model; then the ranking decides
 PICTURED = frozenset({Media.IMAGE, Media.VIDEO})  # what speaks no language
 
 
@@ -74,7 +75,7 @@ class Selector:
         ranked = await self._rankings(plan, steps, named, request, cluster, left_s=left_s)
         close = {step.id: self._close(ranked[step.id], left_s) for step in steps}
         open_steps = [step for step in steps if len(close[step.id]) > 1]
-        picks = await self._asked(open_steps, close, request) if open_steps else {}
+        picks = await self._asked(open_steps, close, request, ASKING_SHARE * left_s) if open_steps else {}
         return {**made, **as_wanted, **await self._choices(steps, ranked, picks, named)}
 
     async def choose_at_once(
@@ -167,7 +168,7 @@ class Selector:
         close = [one for one in ranked if not one.is_set_aside and best - one.score.total <= self._settings.margin]
         return close[: self._settings.max_candidates]
 
-    async def _asked(self, steps: list[Step], close: Mapping[str, list[Ranked]], request: Request) -> dict[str, str]:
+    async def _asked(self, steps: list[Step], close: Mapping[str, list[Ranked]], request: Request, within_s: float) -> dict[str, str]:
         """The LLM's picks by step id, decoded from a closed enum in one call; none when it fails, so that the ranking decides."""
         choices = {step.id: {one.candidate.id: one.candidate.description for one in close[step.id]} for step in steps}
         lines = [f"{step.id} {step.task}:" + "".join(f"\n- {m}: {text}" for m, text in choices[step.id].items()) for step in steps]
@@ -182,7 +183,8 @@ class Selector:
             "additionalProperties": False,
         }
         try:
-            reply = await self._chat.reply(messages, max_tokens=60 * len(steps), timeout_s=self._timeout_s, schema=schema)
+            timeout_s = min(self._timeout_s, within_s)
+            reply = await self._chat.reply(messages, max_tokens=60 * len(steps), timeout_s=timeout_s, schema=schema)
             count_tokens(reply.tokens_in, reply.tokens_out)
             picked = json.loads(reply.text).items()
             return {step_id: model for step_id, model in picked if isinstance(model, str) and model in choices.get(step_id, ())}

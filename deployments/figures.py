@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 
 WEIGHT = 0.3  # of the newest figure
-CREEP = 0.05  # of the fastest run towards each slower one: a machine that got slower is believed after some tens of runs
 KEPT = 200  # models remembered; the one heard of longest ago is forgotten first
 
 
 @dataclass(slots=True)
 class Means:
-    """Seconds; None before the first. `least_run_s`: the fastest run, which creeps up to what runs take now."""
+    """Seconds; None before the first. The least are of all that were seen here, not of the last few."""
 
     run_s: float | None = None
-    least_run_s: float | None = None
     load_s: float | None = None
+    least_run_s: float | None = None
+    least_load_s: float | None = None
 
 
 class Figures:
@@ -23,12 +23,12 @@ class Figures:
     def ran(self, model_id: str, seconds: float) -> None:
         means = self._touched(model_id)
         means.run_s = _mixed(means.run_s, seconds)
-        least_s = means.least_run_s
-        means.least_run_s = seconds if least_s is None or seconds < least_s else least_s + CREEP * (seconds - least_s)
+        means.least_run_s = seconds if means.least_run_s is None else min(seconds, means.least_run_s)
 
     def loaded(self, model_id: str, seconds: float) -> None:
         means = self._touched(model_id)
         means.load_s = _mixed(means.load_s, seconds)
+        means.least_load_s = seconds if means.least_load_s is None else min(seconds, means.least_load_s)
 
     def of(self, model_id: str) -> Means:
         return self._means.get(model_id, Means())

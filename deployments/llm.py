@@ -12,7 +12,7 @@ from ray.serve import Application
 from cluster.errors import HuggingGPTError
 from cluster.settings import EngineSettings, parse
 
-MOST_QUEUED = 512  # requests beyond those that are being decoded; the next one is answered with 503, and asked again by its client
+MOST_QUEUED = 512  # requests beyond those that are being decoded; the next one is answered with 429, and asked again by its client
 
 
 def build(args: Mapping[str, Any]) -> Application:
@@ -47,5 +47,6 @@ def build(args: Mapping[str, Any]) -> Application:
 
 def _bound(deployment: Any, settings: EngineSettings, argument: object) -> Application:
     """mypy takes a class decorated by Ray for the class itself, which has no `options`."""
-    application: Application = deployment.options(**{"max_queued_requests": MOST_QUEUED, **settings.deployment}).bind(argument)
+    queue = {"max_queued_requests": MOST_QUEUED, "backpressure_config": {"status_code": 429, "retry_after_s": 1}}
+    application: Application = deployment.options(**{**queue, **settings.deployment}).bind(argument)
     return application

@@ -36,6 +36,7 @@ from deployments.model_cache import ModelCache, NotReady, Source, Stage, describ
 from deployments.opener import ModelOpener
 
 SHARE = 2 / 3  # of the time left, for a candidate that others stand behind
+HURRIED_S = 60.0  # with more time than that left, a model that does not end in it is at fault, and not its run
 TELL_GAP_S = 1.0  # between two reports to the board
 ROUTER_GAP_S = 0.05
 ROUTER_HEARTBEAT_S = 60.0  # a Serve controller that was restarted has forgotten who has which model
@@ -143,7 +144,7 @@ class FamilyReplica:
     # A step
 
     async def _first_that_works(self, request: TaskRequest, upstream: Sequence[TaskResult], arrived_s: float) -> TaskResult:
-        is_hurried = _left_s(request) < request.timeout_s
+        is_hurried = _left_s(request) < min(request.timeout_s, HURRIED_S)
         deadline_s = _now() + min(request.timeout_s, _left_s(request))
         if deadline_s <= _now():
             return Failed(request.step_id, request.task, "not started: no time was left for it", OUT_OF_TIME)
@@ -171,7 +172,7 @@ class FamilyReplica:
     def _too_slow(self, model_id: str, left_s: float) -> _GaveWay | None:
         """What was never seen to be as fast as it would have to be is not started."""
         figures, is_loaded = self._figures.of(model_id), model_id in self._cache.loaded
-        least_s = (figures.least_run_s or 0.0) + (0.0 if is_loaded else figures.load_s or 0.0)
+        least_s = (figures.least_run_s or 0.0) + (0.0 if is_loaded else figures.least_load_s or 0.0)
         if least_s <= left_s:
             return None
         reason = f"not started, since it takes {least_s:.2g} s at least and {max(0.0, left_s):.2g} s were left"
@@ -303,7 +304,7 @@ class _Attempt:
     model_id: str
     started_s: float  # Unix
     until_s: float  # of the event loop's clock
-    is_hurried: bool  # by its run, which has less time than a step may take: running out of it is not the model's fault
+    is_hurried: bool  # by its run, which has little time left: running out of it is not the model's fault
     stage: Stage = Stage.DOWNLOAD
     load_s: float = 0.0
 

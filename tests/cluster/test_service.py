@@ -326,6 +326,20 @@ def test_a_client_that_goes_away_cancels_the_steps_of_its_run(http: httpx.Client
     await_steps_going(0)
 
 
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_client_that_goes_away_leaves_the_steps_to_another_that_wants_the_same(http: httpx.Client, streams: bool) -> None:
+    asked = message({"s1": wait(f"both {streams}", "2000 ms"), "s2": wait("s1", "10 ms"), "s3": wait("s2", "10 ms")})
+    with ThreadPoolExecutor(1) as other:
+        with http.stream("POST", "/v1/chat/completions", json=ask(asked, stream=True)) as reply:
+            lines = reply.iter_lines()
+            while "step_started" not in next(lines):
+                pass
+            staying = other.submit(http.post, "/v1/chat/completions", json=ask(asked, stream=streams), timeout=20)
+            time.sleep(0.7)  # it rides along by now
+        text = staying.result().text
+    assert f"both {streams}+++" in text and "was cancelled" not in text
+
+
 def test_a_client_that_waits_for_the_whole_and_goes_away_cancels_them_too(http: httpx.Client) -> None:
     with pytest.raises(httpx.ReadTimeout):
         http.post("/v1/chat/completions", json=ask(message({"s1": wait("go", "20000 ms")})), timeout=1)

@@ -23,16 +23,6 @@ class Clock:
         return self.now_s
 
 
-def refused(admission: Admission) -> Overloaded:
-    async def enter() -> None:
-        async with admission.admitted(None):
-            pass
-
-    with pytest.raises(Overloaded) as caught:
-        asyncio.run(enter())
-    return caught.value
-
-
 async def test_overload_loses_no_run_that_was_let_in() -> None:
     pipeline = a_pipeline(ScriptedChat(), [], Limits(max_runs_in_flight=4), takes_s=0.05)
 
@@ -57,6 +47,9 @@ async def test_those_who_are_refused_are_told_to_come_one_place_after_the_other(
         assert told == [3, 5, 8, 10]  # a run takes 5 s as far as is known, so that of two one ends every 2.5 s
         clock.now_s += 10
         assert admission.retry_after_s() == 3
+        assert max(admission.retry_after_s() for _ in range(100)) == 120
+    async with admission.admitted(None):
+        assert admission.retry_after_s() <= 10  # nobody waits any more
 
 
 async def test_runs_that_took_long_lately_make_whoever_is_refused_wait_longer() -> None:
@@ -69,9 +62,14 @@ async def test_runs_that_took_long_lately_make_whoever_is_refused_wait_longer() 
         assert admission.retry_after_s() == pytest.approx(60, abs=1)
 
 
-def test_little_memory_refuses_before_there_is_none() -> None:
-    refusal = refused(Admission(Limits(max_memory_share=0.9), lambda: 0.93))
-    assert refusal.message.startswith("93 % of this machine's memory is used; above 90 % no run is started; try again in")
+async def test_little_memory_refuses_all_but_one_run_before_there_is_none() -> None:
+    admission = Admission(Limits(max_memory_share=0.9), lambda: 0.93)
+    async with admission.admitted(None):
+        with pytest.raises(Overloaded, match=r"^93 % of this machine's memory is used; above 90 % no run is started; try again in \d+ s$"):
+            async with admission.admitted(None):
+                pass
+    async with admission.admitted(None):
+        pass
 
 
 async def test_a_run_that_fails_gives_its_place_back() -> None:

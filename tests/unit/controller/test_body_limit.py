@@ -53,6 +53,24 @@ async def test_bodies_that_would_be_too_much_together_are_429_with_a_time_and_th
         assert refused[1][b"retry-after"] == b"7" and refused[2]["error"]["code"] == "overloaded"
 
 
+async def test_what_is_only_declared_takes_no_room() -> None:
+    limit, silent = a_limit(), asyncio.Event()
+
+    async def nothing_yet() -> dict[str, Any]:
+        await silent.wait()
+        return {"type": "http.disconnect"}
+
+    async def nobody(_message: Any) -> None: ...
+
+    scope = {"type": "http", "headers": [(b"content-length", b"100")]}
+    async with asyncio.TaskGroup() as clients:
+        for _ in range(5):
+            clients.create_task(limit(scope, nothing_yet, nobody))
+        await asyncio.sleep(0)
+        assert (await sent(limit, b"x" * 100, declares=100))[0] == 200
+        silent.set()
+
+
 async def test_what_was_answered_makes_room_also_when_it_failed() -> None:
     async def breaks(scope: Any, receive: Any, send: Any) -> None:
         await receive()

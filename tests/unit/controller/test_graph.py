@@ -224,6 +224,21 @@ async def test_a_replica_that_dies_every_time_is_given_up_after_the_last_try(wra
     assert isinstance(results["s2"], Done)
 
 
+@pytest.mark.parametrize("ends", ["skipped", "cancelled"])
+async def test_a_shared_step_that_ended_with_the_run_that_had_started_it_is_submitted_again(ends: str) -> None:
+    async def once_for_another(request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
+        if family.submitted.count("s2") > 1:
+            return done(request)
+        if ends == "cancelled":
+            raise asyncio.CancelledError
+        return Skipped(request.step_id, request.task, "a step of the other run")
+
+    family = FakeFamily({"s2": once_for_another})
+    results, _ = await ran(family, a_plan(s1="", s2="s1"))
+    assert isinstance(results["s2"], Done)
+    assert family.submitted == ["s1", "s2", "s2"]
+
+
 async def test_an_error_of_the_replicas_own_is_not_tried_again() -> None:
     async def breaks(_request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
         raise RayTaskError("run", "…", ZeroDivisionError("by zero"))

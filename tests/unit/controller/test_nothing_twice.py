@@ -141,3 +141,28 @@ async def test_a_failure_is_shared_while_it_happens_and_not_kept(service: Servic
     assert all(isinstance(run.results["s1"], Failed) for run in runs) and service.ran == ["s1"]
     await service.run(plan=fails)
     assert service.ran == ["s1", "s1"]
+
+
+async def test_a_run_with_time_does_not_take_what_a_hurried_one_started_and_the_hurried_one_takes_what_it_started() -> None:
+    hurried = replace(REQUEST, terms=Terms(timeout_s=30))
+    first_hurried, other = Service(), Service()
+    await asyncio.gather(first_hurried.run(hurried), first_hurried.run())
+    assert sorted(first_hurried.ran) == ["s1", "s1", "s2", "s2"]
+    await asyncio.gather(other.run(), other.run(hurried))
+    assert other.ran == ["s1", "s2"]
+
+
+async def test_fifty_equal_requests_with_as_little_time_share_too(service: Service) -> None:
+    hurried = replace(REQUEST, terms=Terms(timeout_s=30))
+    await asyncio.gather(*(service.run(hurried) for _ in range(50)))
+    assert service.ran == ["s1", "s2"]
+
+
+async def test_what_is_left_to_another_is_kept_by_it(service: Service) -> None:
+    leaving, staying = asyncio.create_task(service.run()), asyncio.create_task(service.run())
+    await service.started("s1")
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await staying
+    assert (await service.run()).reused == {"s1", "s2"}
+    assert service.ran == ["s1", "s2"]

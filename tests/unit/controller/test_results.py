@@ -138,3 +138,13 @@ def test_a_task_that_draws_keys_on_its_seed_and_another_does_not() -> None:
 
     assert len({key(Task.TEXT_TO_IMAGE, seed) for seed in (None, 1, 2)}) == 3
     assert len({key(Task.TRANSLATION, seed) for seed in (None, 1, 2)}) == 1
+
+
+def test_steps_on_their_way_are_the_same_only_with_the_same_fallbacks() -> None:
+    def recipe(*models: str) -> str | None:
+        return Recall(Kept(1), Request("r", "Go."), {"s1": Choice(models, "")}, lambda _ref: True).recipe(
+            Step("s1", Task.SUMMARIZATION, ("x",)), {}
+        )
+
+    assert len({recipe("org/a"), recipe("org/a", "org/b"), recipe("org/b", "org/a")}) == 3
+    assert recipe("org/a", "org/b") == recipe("org/a", "org/b")
