@@ -38,7 +38,7 @@ OURS = ("ingress", "family", "llm")  # whose growth is rss_growth_mb
 
 def main() -> None:
     parser = arguments(__doc__ or "")
-    parser.add_argument("--warm-up", type=int, default=1500, help="runs before the first point")
+    parser.add_argument("--warm-up", type=int, default=3000, help="runs before the first point")
     parser.add_argument("--port", type=int, default=PORT)
     args = parser.parse_args()
     with fake_service(args.port) as url:
