@@ -1,7 +1,7 @@
 """A Plan as Ray's task graph: every step is submitted at once, its arguments the futures of the steps it needs.
 
-Ray resolves those futures between the replicas; nothing here waits before dispatching. What this file waits for are
-results: to report them, to cancel a step that is past its time, and to submit again what a dying replica took along.
+Ray's router waits for those futures, and what they stand for goes from replica to replica; nothing here waits before dispatching. What this
+file waits for are results: to report them, to cancel a step that is past its time, and to submit again what a dying replica took along.
 While the first steps run, the replicas are told which models the later ones want. A step that an earlier run did is not submitted, and one
 that another run has on its way is shared. In a run that `holds`, a step whose result may be known once those of the steps it needs are
 is held back until they ended.
