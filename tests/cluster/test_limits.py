@@ -102,7 +102,7 @@ def test_where_the_time_went_is_in_the_record_and_in_a_header(narrow: httpx.Clie
     reply = narrow.post("/v1/chat/completions", json=ask(plan))
     timings, seconds = reply.json()["run"]["timings"], reply.json()["run"]["seconds"]
     assert sum(timings.values()) == pytest.approx(seconds["total"], abs=0.002)
-    assert 0.2 <= timings["run"] < seconds["total"]
+    assert 0.19 <= timings["run"] < seconds["total"]  # a sleep may end a little early
     header = dict(part.strip().split(";dur=") for part in reply.headers["server-timing"].split(","))
     assert {part: float(took_ms) for part, took_ms in header.items()} == pytest.approx(
         {part: 1000 * took_s for part, took_s in timings.items()}, abs=0.2
