@@ -1,6 +1,6 @@
 """Admission: how many runs may be in flight, and when whoever is refused should come again. Knows no run's content.
 
-Everything that waits behind it is bounded by it: the steps of a run by `planning.max_steps`, the requests of a step by its text.
+Everything that waits behind it is bounded by it: a run's steps by `planning.max_steps` or, in a plan that was sent, `limits.max_run_steps`.
 """
 
 import asyncio

@@ -25,9 +25,9 @@ def build(args: Mapping[str, Any]) -> Application:
     if settings.hub.enabled:
         Hub(settings.hub)  # asks nobody; refuses an endpoint that is no address
     board = board_application()
-    steps = {"max_queued_requests": settings.limits.max_runs_in_flight * settings.limits.max_run_steps}  # of all runs that are let in
+    most_steps = settings.limits.max_runs_in_flight * settings.limits.max_run_steps  # of all runs that are let in
     families = {
-        name: family_deployment(name, family).options(**{**steps, **family.deployment}).bind(name, settings, board)
+        name: family_deployment(name, family, max_queued_requests=most_steps).bind(name, settings, board)
         for name, family in settings.families.items()
     }
     ingress: Any = Ingress  # serve.deployment is untyped

@@ -146,7 +146,7 @@ def _asked(request: Request) -> dict[str, Any]:
 def _record(request: Request, run: Run) -> bytes:
     """As JSON."""
     record = {"object": "run", **_asked(request), "answer": run.answer, **run.as_json()}
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _terms(body: ChatRequest | RunRequest, http: HttpRequest) -> Terms:
@@ -208,7 +208,7 @@ class Ingress:
             retry_after_s=self._pipeline.retry_after_s,
         )
         gc.collect()
-        gc.freeze()  # what was imported and made by now stays: each look through it would hold up every run for some 80 ms
+        gc.freeze()  # what was imported and made by now stays: each look through it would hold up every run for tens of milliseconds
 
     async def _answered(self, request: Request, emit: Emit, given: GivenPlan | None = None) -> Run:
         run = await self._pipeline.answer(request, emit, given)

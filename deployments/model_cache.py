@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
 from cluster.logs import logger
+from deployments.eviction import earliest
 from deployments.memory import Libraries, drop_frames, give_back
 from deployments.model import Model
 
@@ -343,27 +344,6 @@ class ModelCache:
     def _announce(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
-
-
-def earliest(sizes_bytes: Sequence[int], needed_bytes: int) -> list[int] | None:
-    """Places of those to evict so that so many bytes are free: the earliest, less those that then need not go after all.
-
-    None when all of them together are not enough.
-    """
-    chosen: list[int] = []
-    spare_bytes = -needed_bytes
-    for place, size_bytes in enumerate(sizes_bytes):
-        if spare_bytes >= 0:
-            break
-        chosen.append(place)
-        spare_bytes += size_bytes
-    if spare_bytes < 0:
-        return None
-    for place in reversed(chosen.copy()):
-        if sizes_bytes[place] <= spare_bytes:
-            chosen.remove(place)
-            spare_bytes -= sizes_bytes[place]
-    return chosen
 
 
 def described(exc: BaseException) -> str:

@@ -86,7 +86,7 @@ class FamilyReplica:
             changed=self._models_changed,
             on_loaded=self._figures.loaded,
         )
-        self._batches = Batches(self.run_batch, self._cache, family.max_batch, family.batch_wait_s)
+        self._batches = Batches(self._run_batch, self._cache, family.max_batch, family.batch_wait_s)
         self._to_board = Bulletin("the board", self._report, TELL_GAP_S, HEARTBEAT_S)
         self._to_router = Bulletin("the router", self._tell_router, ROUTER_GAP_S, ROUTER_HEARTBEAT_S)
 
@@ -212,7 +212,7 @@ class FamilyReplica:
     async def _output(self, attempt: "_Attempt", card: ModelCard, call: Call) -> Output:
         """When memory runs out, everything unused goes and the model is tried once more, this call alone. Raises what it throws."""
         try:
-            return await self._ran(attempt, card, call, self.batched)
+            return await self._ran(attempt, card, call, self._batches.run)
         except Exception as exc:
             if not ran_out_of_memory(exc):
                 raise
@@ -242,11 +242,7 @@ class FamilyReplica:
         finally:
             attempt.stage = lease.stage
 
-    async def batched(self, model_id: str, model: Model, call: Call) -> Output | ModelError:
-        """With those that wait for the same model."""
-        return await self._batches.run(model_id, model, call)
-
-    async def run_batch(self, model_id: str, calls: Sequence[Call]) -> list[Output | ModelError]:
+    async def _run_batch(self, model_id: str, calls: Sequence[Call]) -> list[Output | ModelError]:
         """Calls of one model, which each of them has leased."""
         return await self._cache.model(model_id).run(calls)
 
@@ -309,15 +305,18 @@ class _Attempt:
     load_s: float = 0.0
 
 
-def family_deployment(name: str, family: FamilySettings) -> Deployment:
-    """The Serve deployment of a family, to be bound with its name, the settings and the board's handle."""
+def family_deployment(name: str, family: FamilySettings, **usual: Any) -> Deployment:
+    """The Serve deployment of a family, to be bound with its name, the settings and the board's handle.
+
+    `usual` are deployment options that hold where the family's settings say nothing else.
+    """
 
     class Replica(FamilyReplica):
         """Its name is what Serve's own records show."""
 
     Replica.__name__ = Replica.__qualname__ = f"{name.title().replace('_', '')}Family"
     made: Deployment = serve.deployment(name=name)(Replica)
-    return made.options(**family.deployment)
+    return made.options(**{**usual, **family.deployment})
 
 
 async def _alone(_model_id: str, model: Model, call: Call) -> Output | ModelError:

@@ -1,6 +1,7 @@
 """Steps that start while their plan is still being written: on families that are plain asyncio, with an LLM that writes when it is let."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from ray.serve.exceptions import RequestCancelledError
 
 from cluster.catalogue import Catalogue, ModelCard
 from cluster.chat import Message, OnText, Reply
-from cluster.errors import HuggingGPTError, LanguageModelError, LanguageModelTimeout, PlanError
+from cluster.errors import HuggingGPTError, LanguageModelError, LanguageModelTimeout, PlanError, RunTimeout
 from cluster.messages import Done, Span, TaskRequest, TaskResult
 from cluster.settings import Answering, FamilySettings, HubSettings, LanguageModelClient, Limits, Planning, Selecting
 from cluster.state import ClusterState, ModelState, ReplicaState
@@ -152,12 +153,18 @@ def a_pipeline(
 
 
 async def test_a_step_runs_while_the_rest_of_its_plan_is_still_being_written() -> None:
-    family, told = Family(), list[Event]()
-    run = await a_pipeline(WaitingChat(family, TWO, "It went well."), family).answer(REQUEST, told.append)
+    family, told, planned_s = Family(), list[Event](), list[float]()
+
+    def tell(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, PlanMade):
+            planned_s.append(time.monotonic())
+
+    run = await a_pipeline(WaitingChat(family, TWO, "It went well."), family).answer(REQUEST, tell)
     kinds = [type(event) for event in told]
     assert kinds[0] is StepPlanned and kinds.count(StepPlanned) == kinds.count(StepEnded) == 2 and kinds.count(PlanMade) == 1
     assert family.began == ["s1 summarization", "s2 text-classification"]
-    assert run.first_step_s is not None and run.first_step_s < run.seconds["total"]
+    assert run.first_step_s is not None and run.budget.started_s + run.first_step_s <= planned_s[0]
 
 
 async def test_the_record_is_that_of_a_run_that_was_not_streamed() -> None:
@@ -282,6 +289,22 @@ async def test_what_breaks_inside_is_raised_as_it_is_and_not_as_a_group() -> Non
     family = Broken()
     with pytest.raises(ZeroDivisionError):
         await a_pipeline(ScriptedChat(TWO), family).answer(REQUEST, lambda _event: None)
+
+
+async def test_a_run_whose_plan_does_not_come_in_its_time_cancels_what_was_started_early() -> None:
+    class Endless(WaitingChat):
+        async def written(self, messages: Sequence[Message], on_text: OnText, **limits: Any) -> Reply:
+            on_text(self._first)
+            await self._family.news.wait()
+            await asyncio.sleep(60)
+            raise AssertionError("nobody waits so long")
+
+    family = Family(hangs="summarization")
+    chat = Endless(family)
+    with pytest.raises(RunTimeout):
+        await a_pipeline(chat, family, limits=Limits(run_timeout_s=1)).answer(REQUEST, lambda _event: None)
+    await asyncio.sleep(0.01)
+    assert family.cancelled == ["s1"]
 
 
 async def test_what_was_started_early_and_hangs_is_cancelled_in_time_for_an_answer() -> None:

@@ -1,106 +1,22 @@
 """Running the graph, with families that are plain asyncio: what overlaps, what is skipped, what is tried again, what is cancelled."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
-from cluster.catalogue import ModelCard
-from cluster.messages import Done, Failed, Skipped, Span, TaskRequest, TaskResult
+from cluster.messages import Done, Failed, Skipped, TaskRequest, TaskResult
 from cluster.tasks import Task
-from controller.dispatch import Dispatch
 from controller.events import Event, StepEnded, StepStarted
 from controller.graph import GRACE_S, TRIES, GraphRun, run_graph
-from controller.plan import OutputOf, Plan, Step
-from controller.sharing import Nothing, Others
-
-Work = Callable[[TaskRequest, list[TaskResult]], Awaitable[TaskResult]]
-SPAN = Span(0, 0, 0, 0, "here")
-
-
-def done(request: TaskRequest, text: str = "text") -> Done:
-    return Done(request.step_id, request.task, request.models[0], text, SPAN)
-
-
-@dataclass
-class FakeFamily:
-    """A handle: futures among the arguments are resolved before the work starts, as Ray does it. `work` by step id."""
-
-    work: dict[str, Work] = field(default_factory=dict)
-    submitted: list[str] = field(default_factory=list)
-    cancelled: set[str] = field(default_factory=set)
-    warmed: list[tuple[str, str, ModelCard | None]] = field(default_factory=list)  # routed by, named, with
-    warming: Callable[[], Awaitable[None]] = field(default_factory=lambda: _at_once)
-
-    def options(self, *, multiplexed_model_id: str) -> Any:
-        return _Routed(self, multiplexed_model_id)
-
-    def remote(self, request: TaskRequest, *upstream: Any) -> "asyncio.Task[TaskResult]":
-        self.submitted.append(request.step_id)
-        return asyncio.ensure_future(self._work(request, upstream))
-
-    async def _work(self, request: TaskRequest, upstream: tuple[Any, ...]) -> TaskResult:
-        try:
-            given = [await asyncio.shield(one) if isinstance(one, asyncio.Future) else one for one in upstream]
-            if any(not isinstance(one, Done) for one in given):
-                return Failed(request.step_id, request.task, "was given nothing")
-            result = await self.work[request.step_id](request, given) if request.step_id in self.work else done(request)
-        except asyncio.CancelledError:
-            self.cancelled.add(request.step_id)
-            raise
-        return result
-
-
-@dataclass(frozen=True)
-class _Routed:
-    """The handle of one model's replicas."""
-
-    family: FakeFamily
-    model: str
-
-    @property
-    def run(self) -> FakeFamily:
-        return self.family
-
-    @property
-    def warm(self) -> "_Routed":
-        return self
-
-    def remote(self, model_id: str, card: ModelCard | None) -> "asyncio.Future[None]":
-        self.family.warmed.append((self.model, model_id, card))
-        return asyncio.ensure_future(self.family.warming())
-
-
-async def _at_once() -> None:
-    pass
-
-
-def a_plan(**needs: str) -> Plan:
-    """`s3="s1 s2"`: step s3 eats what s1 and s2 give."""
-    steps = [
-        Step(step_id, Task.TEXT_GENERATION, tuple(OutputOf(need) for need in needed.split()) or ("x",)) for step_id, needed in needs.items()
-    ]
-    return Plan(tuple(steps))
+from controller.plan import Plan
+from tests.fakes_family import FakeFamily, Work, a_card, a_plan, dispatches, done, hangs
 
 
 async def ran(family: FakeFamily, plan: Plan, timeout_s: float = 5) -> tuple[dict[str, TaskResult], list[Event]]:
     told: list[Event] = []
     return await run_graph(plan, dispatches(family, plan, timeout_s), told.append), told
-
-
-def dispatches(family: FakeFamily, plan: Plan, timeout_s: float = 5, **models: str) -> dict[str, Dispatch]:
-    """`s2="org/other"`: step s2 wants another model than org/model; its card comes with it."""
-    chosen = {step.id: models.get(step.id, "org/model") for step in plan.steps}
-    cards = {model: a_card(model) for model in models.values()}
-    return {s.id: Dispatch(family, TaskRequest("r", s.id, s.task, (chosen[s.id],), (), {}, timeout_s, cards)) for s in plan.steps}
-
-
-def a_card(model: str) -> ModelCard:
-    return ModelCard(id=model, family="text", loader="fake", tasks=(Task.TEXT_GENERATION,), memory_bytes=1)
 
 
 def dies(times: int) -> Work:
@@ -118,11 +34,6 @@ def dies(times: int) -> Work:
 
 async def fails(request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
     return Failed(request.step_id, request.task, "no")
-
-
-async def hangs(request: TaskRequest, _given: list[TaskResult]) -> TaskResult:
-    await asyncio.sleep(60)
-    return done(request)
 
 
 async def test_every_step_gives_its_result_and_is_told_from_start_to_end() -> None:
@@ -344,74 +255,3 @@ async def test_a_warm_up_that_fails_or_hangs_changes_nothing() -> None:
             results = await run_graph(plan, dispatches(family, plan, s2="org/other"), lambda _event: None)
         assert [type(result) for result in results.values()] == [Done, Done]
         assert len(family.warmed) == 1
-
-
-# What is known before
-
-
-@dataclass
-class Remembered(Nothing):
-    """A Recall that knows results by step id and what the step is given."""
-
-    results: dict[tuple[str, tuple[str, ...]], str]
-
-    def may_know(self, step: Step) -> bool:
-        return any(step_id == step.id for step_id, _ in self.results)
-
-    async def found(self, step: Step, results: Mapping[str, TaskResult]) -> Done | None:
-        given = tuple(str(result.value) for need in step.needs if isinstance(result := results[need], Done))
-        text = self.results.get((step.id, given))
-        return None if text is None else Done(step.id, step.task, "org/earlier", text, SPAN)
-
-
-async def gives_what_it_got(request: TaskRequest, given: list[TaskResult]) -> TaskResult:
-    return done(request, f"{request.step_id}({','.join(str(one.value) for one in given if isinstance(one, Done))})")
-
-
-async def recalled(
-    plan: Plan, known: Mapping[str, TaskResult], results: dict[tuple[str, tuple[str, ...]], str]
-) -> tuple[dict[str, TaskResult], FakeFamily, list[Event]]:
-    family, told = FakeFamily({step.id: gives_what_it_got for step in plan.steps}), list[Event]()
-    others = Others(Remembered(results), holds=True)
-    return await run_graph(plan, dispatches(family, plan), told.append, known, others), family, told
-
-
-def values(results: Mapping[str, TaskResult]) -> dict[str, Any]:
-    return {step_id: result.value for step_id, result in results.items() if isinstance(result, Done)}
-
-
-async def test_a_known_result_is_handed_on_and_its_step_neither_runs_nor_is_told() -> None:
-    known: dict[str, TaskResult] = {"s1": Done("s1", Task.TEXT_GENERATION, "org/m", "x", SPAN)}
-    results, family, told = await recalled(a_plan(s1="", s2="s1"), known, {})
-    assert values(results) == {"s1": "x", "s2": "s2(x)"}
-    assert family.submitted == ["s2"]
-    assert [event.step for event in told if isinstance(event, StepStarted)] == ["s2"]
-
-
-async def test_a_step_behind_a_known_failure_is_skipped() -> None:
-    results, _, _ = await recalled(a_plan(s1="", s2="s1"), {"s1": Failed("s1", Task.TEXT_GENERATION, "no")}, {})
-    assert isinstance(results["s2"], Skipped)
-
-
-async def test_a_step_whose_changed_need_gave_the_same_is_reused() -> None:
-    results, family, told = await recalled(a_plan(s1="", s2="s1", s3="s2"), {}, {("s2", ("s1()",)): "before"})
-    assert values(results) == {"s1": "s1()", "s2": "before", "s3": "s3(before)"}
-    assert family.submitted == ["s1", "s3"]
-    assert [event.result.step_id for event in told if isinstance(event, StepEnded) and event.reused] == ["s2"]
-
-
-async def test_a_step_whose_changed_need_gave_something_else_runs_and_so_do_those_behind_it() -> None:
-    results, family, _ = await recalled(a_plan(s1="", s2="s1", s3="s2"), {}, {("s2", ("other",)): "before"})
-    assert values(results) == {"s1": "s1()", "s2": "s2(s1())", "s3": "s3(s2(s1()))"}
-    assert family.submitted == ["s1", "s2", "s3"]
-
-
-async def test_a_step_that_cannot_be_known_is_submitted_at_once_behind_one_that_runs() -> None:
-    family = FakeFamily({"s1": hangs})
-    plan = a_plan(s1="", s2="s1")
-    running = asyncio.create_task(run_graph(plan, dispatches(family, plan), lambda _event: None, {}, Others(Remembered({}), holds=True)))
-    await asyncio.sleep(0)
-    assert family.submitted == ["s1", "s2"]
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running

@@ -10,8 +10,9 @@ import pytest
 from cluster.catalogue import ModelCard
 from cluster.errors import ModelError
 from cluster.tasks import Task
+from deployments.eviction import earliest
 from deployments.model import Call, Output
-from deployments.model_cache import SPARED_S, ModelCache, NotReady, Stage, earliest
+from deployments.model_cache import SPARED_S, ModelCache, NotReady, Stage
 from tests.fakes_source import Clock, Shelf, Weights
 from tests.tiny.cards import fake_card
 
