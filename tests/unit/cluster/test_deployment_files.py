@@ -11,7 +11,7 @@ from cluster.errors import HuggingGPTError
 from cluster.settings import AppSettings, EngineSettings, parse
 from cluster.tasks import Family
 from controller.app import check_families
-from controller.serve_command import read_config
+from controller.serve_command import FAST, read_config
 from deployments.adapters import adapter_folder
 from deployments.replica import family_deployment
 
@@ -144,3 +144,9 @@ def test_prometheus_finds_the_nodes_through_rays_discovery_file() -> None:
 
     (job,) = read("cluster/monitoring/prometheus.yml")["scrape_configs"]
     assert job["file_sd_configs"] == [{"files": [f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"]}]  # noqa: S108 - Ray's default
+
+
+def test_what_is_deployed_runs_with_the_threads_that_hgpt_serve_sets(embedded: Path) -> None:
+    for path in (ROOT / "serve_config.yaml", embedded):
+        (app,) = (application for application in read_config(path).applications if application["name"] == "hugginggpt")
+        assert app["runtime_env"]["env_vars"] == FAST
