@@ -11,6 +11,7 @@ import openai
 from openai import AsyncOpenAI
 
 from cluster.errors import LanguageModelError, LanguageModelTimeout
+from cluster.logs import NOBODY, REQUEST_ID_HEADER, request_id_now
 from cluster.settings import LanguageModelClient
 
 CHECK_TIMEOUT_S = 5.0
@@ -81,7 +82,8 @@ class OpenAIChat:
     def __init__(self, base_url: str, model: str, api_key: str, max_retries: int) -> None:
         self._model = model
         self._base_url = base_url
-        self._client = AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=max_retries)
+        http = openai.DefaultAsyncHttpxClient(event_hooks={"request": [_name_request]})
+        self._client = AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=max_retries, http_client=http)
 
     @classmethod
     def from_settings(cls, settings: LanguageModelClient) -> "OpenAIChat":
@@ -188,6 +190,12 @@ class OpenAIChat:
                 return LanguageModelError(f"the language model answered HTTP {exc.status_code}: {exc.message[:200]}")
             case _:
                 return LanguageModelError(f"the language model failed: {str(exc)[:200]}")
+
+
+async def _name_request(request: Any) -> None:
+    """The engine's log lines are to have the same id as ours."""
+    if (request_id := request_id_now()) != NOBODY:
+        request.headers[REQUEST_ID_HEADER] = request_id
 
 
 @dataclass(frozen=True, slots=True)

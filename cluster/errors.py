@@ -12,6 +12,8 @@
     ├── LanguageModelError              502  the controller LLM replied rubbish or an error
     │   └── LanguageModelTimeout        504
     ├── RunTimeout                      504  the whole run took longer than its limit
+    ├── RunCancelled                    499  somebody cancelled the run (nginx's status for a request that was given up)
+    ├── RunEnded                        409  the run has ended, and cannot be cancelled any more
     └── Overloaded                      429  too many runs in flight, or too little memory; try again in `retry_after_s` seconds
 
 Ray pickles exceptions with their positional arguments, so each class takes exactly one: the message.
@@ -81,6 +83,16 @@ class LanguageModelTimeout(LanguageModelError):
 class RunTimeout(HuggingGPTError):
     status = 504
     code = "run_timeout"
+
+
+class RunCancelled(HuggingGPTError):
+    status = 499
+    code = "run_cancelled"
+
+
+class RunEnded(HuggingGPTError):
+    status = 409
+    code = "run_ended"
 
 
 class Overloaded(HuggingGPTError):

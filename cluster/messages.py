@@ -55,6 +55,7 @@ class TaskRequest:
     timeout_s: float
     cards: Mapping[str, ModelCard] = field(default_factory=dict)
     until_s: float | None = None  # Unix: when the run needs the result at the latest
+    request_id: str = ""  # of the request that the run answers, for log lines
 
 
 @dataclass(frozen=True, slots=True)

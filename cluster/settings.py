@@ -106,6 +106,13 @@ class Caching(_Section):
     max_bytes: int = Field(default=64_000_000, ge=0)  # of them all: texts and the names of artifacts, not their bytes
 
 
+class Runs(_Section):
+    """Of the records of runs. A request with `Cache-Control: no-store` leaves none in the store."""
+
+    keep_s: float = Field(default=604_800, ge=0)  # from a run's beginning: how long its record stays in the artifact store; 0: not at all
+    heartbeat_s: float = Field(default=15, gt=0)  # of silence, after which a stream of events says that it is still there
+
+
 FamilyName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]  # of cluster.tasks.Family, or one that own model cards name
 
 
@@ -119,6 +126,7 @@ class AppSettings(_Section):
     answering: Answering = Answering()
     limits: Limits = Limits()
     caching: Caching = Caching()
+    runs: Runs = Runs()
     artifacts: str = Field(default_factory=lambda: f"file://{home_folder()}/artifacts")  # any fsspec URL that all nodes see
     models: Path = Field(default_factory=models_folder)
     catalogues: tuple[Path, ...] = ()  # YAML files of own model cards, after the built-in ones

@@ -17,8 +17,12 @@ class Budget:
     started_s: float = field(default_factory=time.monotonic)
 
     @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started_s
+
+    @property
     def left_s(self) -> float:
-        return self.total_s - (time.monotonic() - self.started_s)
+        return self.total_s - self.elapsed_s
 
     @property
     def steps_left_s(self) -> float:

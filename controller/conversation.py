@@ -1,6 +1,5 @@
 """An OpenAI chat request → our Request: texts, files in order of appearance, long passages and earlier results as files too."""
 
-import uuid
 from collections.abc import Iterable
 
 from cluster.chat import Message
@@ -11,6 +10,7 @@ from cluster.tasks import Media
 from controller.intake import Intake
 from controller.openai_schema import MODEL, MOST_NAMED, AudioPart, ChatMessage, ChatRequest, FilePart, ImagePart, TextPart, shown
 from controller.request import Request, RequestFile, artifacts_named, models_named, split_passages
+from controller.run_ids import new_run_id
 from controller.terms import Terms
 
 PREVIOUS_ANSWER = "previous answer.txt"
@@ -38,7 +38,7 @@ def read_conversation(body: ChatRequest, terms: Terms, intake: Intake, limits: L
         raise BadRequest(f"the conversation has {len(refs)} files; the limit is {limits.max_files}")
     files = tuple(_request_file(f"f{n}", ref, intake, limits) for n, ref in enumerate(refs, 1))
     named = tuple(dict.fromkeys([*body.named_models, *models_named(text)]))[:MOST_NAMED]
-    return Request(uuid.uuid4().hex, text, files, history, body.models, named, terms)
+    return Request(new_run_id(), text, files, history, body.models, named, terms)
 
 
 def _check_text(text: str, limits: Limits) -> None:

@@ -91,6 +91,7 @@ def dispatch_of(step: Step, request: Request, choice: Choice, family: Family, *,
         timeout_s=timeout_s,
         cards=choice.cards,
         until_s=budget.steps_until_s,
+        request_id=request.terms.request_id,
     )
     return Dispatch(family, told, budget.replies_until_s, is_hurried=budget.steps_left_s < timeout_s)
 

@@ -2,8 +2,7 @@
 
 import asyncio
 import gc
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, UploadFile
@@ -19,7 +18,7 @@ from cluster.catalogue import Catalogue
 from cluster.chat import OpenAIChat
 from cluster.errors import BadRequest, HuggingGPTError, NotFound
 from cluster.hub import Hub
-from cluster.logs import log_to_stderr, logger
+from cluster.logs import REQUEST_ID_HEADER, as_request_id, log_to_stderr, logger, said_for
 from cluster.messages import ArtifactRef, Done
 from cluster.settings import AppSettings
 from cluster.tasks import TASKS
@@ -28,7 +27,7 @@ from controller.body_limit import BodyLimit
 from controller.candidates import Candidates
 from controller.conversation import read_conversation
 from controller.estimate import critical_path_s
-from controller.events import AnswerText, Emit, Event, event_as_json, plan_as_json
+from controller.events import plan_as_json
 from controller.intake import FILE_ID_PREFIX, Intake
 from controller.live_state import LiveState
 from controller.openai_schema import ChatRequest, RunRequest
@@ -38,21 +37,28 @@ from controller.planner import Planner
 from controller.replanner import Replanner
 from controller.request import Request
 from controller.responder import Responder
-from controller.results import MOST_RUNS, Kept
+from controller.results import Kept
 from controller.run import Run
+from controller.run_log import last_number
+from controller.run_record import asked, encoded
 from controller.run_request import read_run
+from controller.run_store import RunStore
+from controller.run_stream import ChunksResponse, events
+from controller.runs import LiveRun, Runs
 from controller.selector import Selector
 from controller.terms import Terms, read_terms
 
 door = FastAPI(title="HuggingGPT cluster", docs_url="/docs", redoc_url=None)
-JSON = "application/json"
+JSON, SSE = "application/json", "text/event-stream"
+RUN_ID_HEADER = "x-run-id"
+ACCEPTED, NOTHING_LEFT = 202, 204  # HTTP statuses
 BASE64_GROWTH = 4 / 3
 ENVELOPE_BYTES = 1_000_000  # what a body may hold beside its files
 
 
 @door.exception_handler(HuggingGPTError)
-async def _refused(_request: HttpRequest, exc: HuggingGPTError) -> JSONResponse:
-    return JSONResponse(openai_schema.error(exc), exc.status, openai_schema.headers_of(exc))
+async def _refused(request: HttpRequest, exc: HuggingGPTError) -> JSONResponse:
+    return JSONResponse(openai_schema.error(exc), exc.status, {**openai_schema.headers_of(exc), **getattr(request.state, "headers", {})})
 
 
 @door.exception_handler(RequestValidationError)
@@ -71,82 +77,10 @@ async def _unknown_route(request: HttpRequest, exc: HTTPException) -> JSONRespon
 
 @door.exception_handler(Exception)
 async def _broken(request: HttpRequest, exc: Exception) -> JSONResponse:
-    """The outer edge of the process: starlette logs the trace, the person gets a sentence."""
+    """The outer edge of the process: the log gets the trace, the person a sentence."""
+    with said_for(as_request_id(request.headers.get(REQUEST_ID_HEADER, ""))):
+        logger.error("a request failed", exc_info=exc)
     return await _refused(request, HuggingGPTError(f"the service failed inside: {type(exc).__name__}"))
-
-
-class _Events:
-    """A run in a task of its own, told as server-sent events. The task ends with the stream, whichever goes first."""
-
-    def __init__(self, run_id: str, work: Callable[[Emit], Awaitable[Run]]) -> None:
-        self._run_id = run_id
-        self._queue: asyncio.Queue[Event | Run | HuggingGPTError] = asyncio.Queue()
-        self._task = asyncio.create_task(self._follow(work))
-        self._first: Event | Run | HuggingGPTError | None = None
-
-    async def first(self) -> None:
-        """Waits for the first event. Raises what ended the run before it."""
-        try:
-            self._first = await self._queue.get()
-        except asyncio.CancelledError:
-            self._task.cancel()
-            raise
-        if isinstance(self._first, HuggingGPTError):
-            raise self._first
-
-    async def as_sse(self) -> AsyncIterator[str]:
-        try:
-            yield _sse(openai_schema.chunk(self._run_id, {"role": "assistant", "content": ""}))
-            item = self._first
-            while item is not None and not isinstance(item, Run | HuggingGPTError):
-                yield _sse(_told(self._run_id, item))
-                item = await self._queue.get()
-            if isinstance(item, Run):
-                yield _sse(openai_schema.chunk(self._run_id, {}, "stop", run=item.as_json()))
-            elif item is not None:
-                yield _sse(openai_schema.error(item))
-            yield "data: [DONE]\n\n"
-        finally:
-            self._task.cancel()
-
-    async def _follow(self, work: Callable[[Emit], Awaitable[Run]]) -> None:
-        try:
-            self._queue.put_nowait(await work(self._queue.put_nowait))
-        except HuggingGPTError as exc:
-            self._queue.put_nowait(exc)
-        except asyncio.CancelledError:
-            self._queue.put_nowait(HuggingGPTError("the run was cancelled"))  # for who still reads, if it was not the reader who ended it
-            raise
-        except Exception as exc:  # noqa: BLE001 - the run's outer edge: the stream must end with a sentence, whatever happened
-            logger.exception("a run failed", extra={"request_id": self._run_id})
-            self._queue.put_nowait(HuggingGPTError(f"the run failed inside: {type(exc).__name__}"))
-
-
-def _told(run_id: str, event: Event) -> dict[str, Any]:
-    if isinstance(event, AnswerText):
-        return openai_schema.chunk(run_id, {"content": event.text})
-    return openai_schema.chunk(run_id, {}, progress=event_as_json(event))
-
-
-def _sse(data: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
-
-
-def _ignore(_event: Event) -> None:
-    """For callers who wait for the whole."""
-
-
-def _asked(request: Request) -> dict[str, Any]:
-    """What a plan is about: with its steps this is all that a later run needs."""
-    refs = [(file.id, file.artifact) for file in request.files]
-    files = [{"id": file_id, "name": ref.name, "media": ref.media, "sha256": ref.sha256} for file_id, ref in refs]
-    return {"request": request.text, "files": files}
-
-
-def _record(request: Request, run: Run) -> bytes:
-    """As JSON."""
-    record = {"object": "run", **_asked(request), "answer": run.answer, **run.as_json()}
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _terms(body: ChatRequest | RunRequest, http: HttpRequest) -> Terms:
@@ -155,7 +89,7 @@ def _terms(body: ChatRequest | RunRequest, http: HttpRequest) -> Terms:
 
 def _headers(run: Run) -> dict[str, str]:
     """Server-Timing as in the W3C's Server Timing, in milliseconds: a browser's network panel shows it."""
-    return {"x-run-id": run.id, "server-timing": ", ".join(f"{part};dur={1000 * took_s:.1f}" for part, took_s in run.timings.items())}
+    return {RUN_ID_HEADER: run.id, "server-timing": ", ".join(f"{part};dur={1000 * took_s:.1f}" for part, took_s in run.timings.items())}
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -177,7 +111,6 @@ class Ingress:
     ) -> None:
         log_to_stderr()
         self._settings = settings
-        self._records: Kept[bytes] = Kept(MOST_RUNS)  # as JSON
         self._artifacts = ArtifactStore(settings.artifacts)
         self._chat = OpenAIChat.from_settings(settings.llm)
         catalogue = Catalogue.of(settings)
@@ -200,6 +133,7 @@ class Ingress:
             is_stored=self._is_stored,
             shares_results=settings.caching.shared,
         )
+        self._runs = Runs(self._pipeline, RunStore(f"{settings.artifacts.rstrip('/')}/runs", settings.runs.keep_s))
         limit = int(settings.limits.max_files * settings.limits.max_upload_bytes * BASE64_GROWTH) + ENVELOPE_BYTES
         door.add_middleware(
             BodyLimit,
@@ -210,15 +144,15 @@ class Ingress:
         gc.collect()
         gc.freeze()  # what was imported and made by now stays: each look through it would hold up every run for tens of milliseconds
 
-    async def _answered(self, request: Request, emit: Emit, given: GivenPlan | None = None) -> Run:
-        run = await self._pipeline.answer(request, emit, given)
-        self._records.keep(run.id, _record(request, run))
-        return run
+    def _started(self, http: HttpRequest, request: Request, given: GivenPlan | None = None, *, in_background: bool = False) -> LiveRun:
+        """The run, whose id every reply to this request has from now on."""
+        http.state.headers = {RUN_ID_HEADER: request.id}
+        return self._runs.start(request, given, in_background=in_background)
 
-    async def _streamed(self, request: Request, given: GivenPlan | None = None) -> Response:
-        events = _Events(request.id, lambda emit: self._answered(request, emit, given))
-        await events.first()  # so that a request of which no step could be planned gets its HTTP status
-        return StreamingResponse(events.as_sse(), media_type="text/event-stream", headers={"x-run-id": request.id})
+    async def _streamed(self, live: LiveRun, *, cancels: bool = True) -> Response:
+        response = ChunksResponse(live, self._settings.runs.heartbeat_s, {RUN_ID_HEADER: live.request.id}, cancels=cancels)
+        await response.first_told()  # so that a request of which no step could be planned gets its HTTP status
+        return response
 
     def _is_stored(self, ref: ArtifactRef) -> bool:
         try:
@@ -230,11 +164,11 @@ class Ingress:
     @door.post("/v1/chat/completions")
     async def chat(self, body: ChatRequest, http: HttpRequest) -> Response:
         request = await asyncio.to_thread(read_conversation, body, _terms(body, http), self._intake, self._settings.limits)
+        live = self._started(http, request)
         if body.stream:
-            return await self._streamed(request)
-        run = await self._answered(request, _ignore)
-        tokens = run.tokens_in, run.tokens_out
-        reply = openai_schema.completion(run.id, run.answer, tokens, run=run.as_json())
+            return await self._streamed(live)
+        run = await live.answered()
+        reply = openai_schema.completion(run.id, run.answer, (run.tokens_in, run.tokens_out), run=run.as_json())
         return JSONResponse(reply, headers=_headers(run))
 
     @door.post("/v1/plan")
@@ -244,35 +178,53 @@ class Ingress:
         `estimated_s` is the longest chain of steps, without the answer's words; null until each of its models has run here.
         """
         request = await asyncio.to_thread(read_conversation, body, _terms(body, http), self._intake, self._settings.limits)
-        run = await self._pipeline.planned(request)
+        with said_for(request.terms.request_id):
+            run = await self._pipeline.planned(request)
         steps = [{**step, "estimated_s": _rounded(run.estimates[step["id"]])} for step in plan_as_json(run.plan, run.choices)]
         whole_s = _rounded(critical_path_s(run.plan, run.estimates))
-        reply = {"object": "plan", "id": run.id, **_asked(request), "steps": steps, "estimated_s": whole_s, "seconds": run.seconds}
+        reply = {"object": "plan", "id": run.id, **asked(request), "steps": steps, "estimated_s": whole_s, "seconds": run.seconds}
         return JSONResponse(reply)
 
     @door.post("/v1/runs")
     async def run(self, body: RunRequest, http: HttpRequest) -> Response:
-        """Runs a plan as POST /v1/plan gives it, edited or not, and answers. A step's `model` is taken; without one it is chosen.
+        """Runs what `messages` ask, or a plan as POST /v1/plan gives it, edited or not, and answers with the run's record.
 
-        With `reuse` a step that this process ran before, with the same model, options and inputs, is not run again; its result says
-        `reused`. What fails is not planned again: who sends a plan wants that one.
+        With `background` it answers at once with the record so far, and the run goes on whoever goes away. With `stream` the answer is
+        that of a streamed chat completion. A plan's step has its `model` taken; without one it is chosen. With `reuse` a step that this
+        process ran before, with the same model, options and inputs, is not run again; its result says `reused`. What fails is not
+        planned again: who sends a plan wants that one.
         """
         request, given = await asyncio.to_thread(read_run, body, _terms(body, http), self._intake, self._tasks, self._settings)
+        live = self._started(http, request, given, in_background=body.background)
         if body.stream:
-            return await self._streamed(request, given)
-        run = await self._answered(request, _ignore, given)
-        record = self._records.get(run.id) or _record(request, run)  # one that is too large to be kept
-        return Response(record, media_type=JSON, headers=_headers(run))
+            return await self._streamed(live, cancels=not body.background)
+        if body.background:
+            return Response(encoded(live.record()), ACCEPTED, {**http.state.headers, "location": f"/v1/runs/{request.id}"}, JSON)
+        run = await live.answered()
+        return Response(live.log.record, media_type=JSON, headers=_headers(run))
 
     @door.get("/v1/runs/{run_id}")
     async def record(self, run_id: str) -> Response:
-        """The record of a run that has ended, by its id or that of its completion.
+        """The record of a run, by its id or its completion's: as far as it came, and after its end for as long as the store keeps it."""
+        return Response(await self._runs.record(run_id), media_type=JSON)
 
-        This process keeps the last ones in memory, so that it is 404 after a while or a restart.
+    @door.get("/v1/runs/{run_id}/events")
+    async def events(self, run_id: str, http: HttpRequest) -> Response:
+        """Server-sent events of a run from its beginning, or after the one that the header Last-Event-ID names, until its end.
+
+        The last one is called `run` and holds the record; of a run that only the store knows it is the only one. 204 for whoever has it.
         """
-        if (kept := self._records.get(run_id.removeprefix(openai_schema.COMPLETION_PREFIX))) is None:
-            raise NotFound(f"no run {openai_schema.shown(run_id)} is remembered: records of the last {MOST_RUNS} runs at most are kept")
-        return Response(kept, media_type=JSON)
+        log = await self._runs.log(run_id)
+        after = last_number(log, http.headers.get("last-event-id"))
+        if after > log.count:
+            return Response(status_code=NOTHING_LEFT)  # by which a browser's EventSource knows not to come again
+        told = events(log, after, self._settings.runs.heartbeat_s)
+        return StreamingResponse(told, media_type=SSE, headers={RUN_ID_HEADER: log.run_id, "cache-control": "no-store"})
+
+    @door.post("/v1/runs/{run_id}/cancel")
+    async def cancel(self, run_id: str) -> Response:
+        """Ends a run and what runs for it alone; answers with its record, also when it had been cancelled before."""
+        return Response(await self._runs.cancel(run_id), media_type=JSON)
 
     @door.get("/v1/models")
     async def models(self) -> Response:

@@ -100,20 +100,28 @@ class PlanForm(_Form):
     request: str | None = None
 
 
-class RunRequest(_Asked):
-    """`request`: what the answer is to say something to, where that is not what the plan was made for."""
+class RunRequest(ChatRequest):
+    """Either `messages`, as a chat request has them, or a `plan`. `background`: it goes on when nobody waits for it.
 
-    plan: PlanForm
+    `request`: what the answer to a plan is to say something to, where that is not what the plan was made for.
+    """
+
+    messages: list[ChatMessage] = Field(default_factory=list)
+    plan: PlanForm | None = None
     request: str | None = None
     reuse: bool = True
+    background: bool = False
 
 
 def completion(run_id: str, text: str, tokens: tuple[int, int], **ours: Any) -> dict[str, Any]:
     """A chat.completion; `ours` are fields beyond the schema, which clients keep or ignore."""
     message = {"role": "assistant", "content": text, "refusal": None}
-    usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1], "total_tokens": sum(tokens)}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-    return {**_head(run_id, "chat.completion"), "choices": [choice], "usage": usage, **ours}
+    return {**_head(run_id, "chat.completion"), "choices": [choice], "usage": usage(*tokens), **ours}
+
+
+def usage(tokens_in: int, tokens_out: int) -> dict[str, int]:
+    return {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
 
 
 def chunk(run_id: str, delta: Mapping[str, Any], finish_reason: str | None = None, **ours: Any) -> dict[str, Any]:

@@ -69,16 +69,18 @@ class Pipeline:
         self._priming = asyncio.Lock()
         self._is_primed = False
 
-    async def answer(self, request: Request, emit: Emit, given: GivenPlan | None = None) -> Run:
+    async def answer(self, request: Request, emit: Emit, given: GivenPlan | None = None, run: Run | None = None) -> Run:
         """The whole way, under the plan that is `given` or the planner's. A step's failure is in the record.
 
-        Raises HuggingGPTError when there is no answer at all.
+        `run`: the record to write, where somebody wants to read it meanwhile. Raises HuggingGPTError when there is no answer at all.
         """
-        async with self._admission.admitted(request.terms.timeout_s) as budget:
-            run = Run(request.id, budget)
-            with run.stage(Stage.TOTAL):
-                await self._answer(request, run, emit, given)
-            run.add_up()
+        run = run or Run(request.id)
+        async with self._admission.admitted(request.terms.timeout_s) as run.budget:
+            try:
+                with run.stage(Stage.TOTAL):
+                    await self._answer(request, run, emit, given)
+            finally:
+                run.add_up()
         return run
 
     async def planned(self, request: Request) -> Run:
@@ -247,7 +249,7 @@ class Pipeline:
             with run.stage(Stage.SELECT):
                 choices = await self._selector.choose(more.plan, more.request, await self._cluster_state(), left_s=run.budget.steps_left_s)
         except HuggingGPTError as exc:
-            logger.info("planning again gave nothing", extra={"request_id": run.id, "reason": exc.message})
+            logger.info("planning again gave nothing", extra={"reason": exc.message})
             run.replans.append(Replan(reason, refused=exc.message))
             return ()
         run.plan, run.choices = Plan((*run.plan.steps, *more.steps)), {**run.choices, **choices}

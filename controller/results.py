@@ -38,8 +38,9 @@ class Kept(Generic[T]):
         self._values: OrderedDict[str, tuple[T, int]] = OrderedDict()
         self._size_bytes = 0
 
-    def keep(self, key: str, value: T) -> None:
-        size_bytes = len(pickle.dumps(value))
+    def keep(self, key: str, value: T, size_bytes: int | None = None) -> None:
+        """`size_bytes`: None where it is to be measured."""
+        size_bytes = len(pickle.dumps(value)) if size_bytes is None else size_bytes
         if size_bytes > self._most_bytes:
             return
         self.drop(key)

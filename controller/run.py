@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from math import inf
 from time import time
 from typing import Any
 
@@ -30,7 +31,7 @@ class Run:
     """The record of a run. Seconds are wall time of each stage."""
 
     id: str
-    budget: Budget
+    budget: Budget = field(default_factory=lambda: Budget(inf))  # from its admission on
     plan: Plan = Plan()
     choices: dict[str, Choice] = field(default_factory=dict)
     results: dict[str, TaskResult] = field(default_factory=dict)
@@ -51,7 +52,7 @@ class Run:
 
     @property
     def elapsed_s(self) -> float:
-        return self.budget.total_s - self.budget.left_s
+        return self.budget.elapsed_s
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -83,7 +84,7 @@ class Run:
         self.first_step_s = None
 
     def add_up(self) -> None:
-        """At the end: where the time went."""
+        """At the end, whatever it was: where the time went."""
         seen = {step.id: self._seen[step.id] for step in self.plan.steps if step.id in self._seen and step.id in self.results}
         path = critical_path(self.plan, self.results, seen, self.began_s)
         self.timings = split(self.seconds[Stage.TOTAL], self._stages, self.planning, path)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster.errors import BadRequest
+from cluster.logs import REQUEST_ID_HEADER, as_request_id
 
 TIMEOUT_HEADER = "x-timeout-s"
 LEAST_TIMEOUT_S = 0.1
@@ -20,6 +21,7 @@ class Terms:
     reads_cache: bool = True  # results of earlier steps, and of those on their way, may stand in
     keeps_results: bool = True
     timeout_s: float | None = None
+    request_id: str = ""  # what its log lines have, in every process
     seed: int | None = None  # of tasks that draw; None: the same inputs give the same result
 
 
@@ -39,6 +41,7 @@ def read_terms(headers: Mapping[str, str], *, user: str | None = None, timeout_s
         reads_cache=not asked & {"no-store", "no-cache"},
         keeps_results="no-store" not in asked,
         timeout_s=timeout_s,
+        request_id=as_request_id(headers.get(REQUEST_ID_HEADER, "")),
         seed=seed,
     )
 

@@ -18,7 +18,7 @@ from ray.serve import Deployment
 from cluster.artifacts import ArtifactStore
 from cluster.catalogue import Catalogue, ModelCard
 from cluster.errors import HuggingGPTError, ModelError, NotFound
-from cluster.logs import log_to_stderr, logger
+from cluster.logs import log_to_stderr, logger, said_for
 from cluster.messages import OUT_OF_TIME, TIMEOUT, Done, Failed, FromStep, Input, OptionValue, Skipped, Span, TaskRequest, TaskResult, Value
 from cluster.metrics import TaskPart, count_error, count_fallback, observe_task
 from cluster.settings import AppSettings, FamilySettings
@@ -97,7 +97,8 @@ class FamilyReplica:
             return Skipped(request.step_id, request.task, missing.step_id)
         self._start()
         try:
-            result = await self._first_that_works(request, upstream, arrived_s)
+            with said_for(request.request_id, request.run_id):
+                result = await self._first_that_works(request, upstream, arrived_s)
         except TimeoutError:
             result = Failed(request.step_id, request.task, f"not done within {time.time() - arrived_s:.3g} s", TIMEOUT)
         except HuggingGPTError as exc:
@@ -157,7 +158,9 @@ class FamilyReplica:
             attempt = _Attempt(model_id, time.time(), until_s, is_hurried)
             output = self._too_slow(model_id, _left_s(request)) or await self._tried(attempt, request, call)
             if isinstance(output, _GaveWay):
-                logger.warning("model gave way", extra={"model": model_id, "task": request.task, "reason": output.sentence})
+                logger.warning(
+                    "model gave way", extra={"step": request.step_id, "model": model_id, "task": request.task, "reason": output.sentence}
+                )
                 count_fallback(request.task)
                 gave_way.append(output)
                 continue

@@ -233,7 +233,7 @@ def test_what_cannot_be_run_is_refused_in_a_sentence(http: httpx.Client) -> None
     step = {"id": "s1", "task": "summarization", "inputs": [{"text": "go"}]}
     many = [step | {"id": f"s{n}"} for n in range(1000)]
     circle = [step | {"inputs": [{"step": "s2"}]}, step | {"id": "s2", "inputs": [{"step": "s1"}]}]
-    assert refusal(http, {}) == "the request cannot be read: plan is missing"
+    assert refusal(http, {}) == "plan is missing, and so are messages: a run needs one of them"
     assert refusal(http, {"plan": {}}) == "the request cannot be read: plan.steps is missing"
     assert refusal(http, {"plan": {"steps": []}}) == "the plan has no steps"
     assert "1,000 steps; at most 100 are allowed (limits.max_run_steps)" in refusal(http, {"plan": {"steps": many}})

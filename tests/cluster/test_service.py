@@ -18,6 +18,7 @@ from PIL import Image
 
 from benchmarks.fakes import message, wait
 from controller.cli import main
+from tests.cluster.steps import actor, await_steps_going, replicas
 
 pytestmark = pytest.mark.cluster
 
@@ -358,28 +359,3 @@ def test_a_run_outlives_the_replica_that_ran_its_step(http: httpx.Client) -> Non
         results = results_of(run.result(timeout=60))
     assert {step: result["status"] for step, result in results.items()} == {"s1": "done", "s2": "done", "s3": "done"}
     assert results["s2"]["text"] == "go++"
-
-
-def replicas() -> list[str]:
-    """Names of the actors of the family's replicas."""
-    import ray
-    from ray.util.state import list_actors
-
-    address = ray.get_runtime_context().gcs_address  # without it Ray refuses when another Ray runs on this machine
-    actors = list_actors(address, filters=[("state", "=", "ALIVE")], limit=1000)
-    return [actor.name for actor in actors if "#fake#" in (actor.name or "")]
-
-
-def await_steps_going(count: int) -> None:
-    import ray
-
-    deadline = time.monotonic() + 5
-    while (going := sum(ray.get([actor(name).get_num_ongoing_requests.remote() for name in replicas()]))) != count:
-        assert time.monotonic() < deadline, f"{going} steps are going, not {count}"
-        time.sleep(0.1)
-
-
-def actor(name: str) -> Any:
-    import ray
-
-    return ray.get_actor(name, namespace="serve")
