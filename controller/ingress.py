@@ -29,8 +29,10 @@ from controller.conversation import read_conversation
 from controller.estimate import critical_path_s
 from controller.events import plan_as_json
 from controller.intake import FILE_ID_PREFIX, Intake
+from controller.live_run import LiveRun
 from controller.live_state import LiveState
 from controller.openai_schema import ChatRequest, RunRequest
+from controller.peers import Peers, Told, ask_replicas
 from controller.pipeline import Pipeline
 from controller.plan_json import GivenPlan
 from controller.planner import Planner
@@ -39,12 +41,11 @@ from controller.request import Request
 from controller.responder import Responder
 from controller.results import Kept
 from controller.run import Run
-from controller.run_log import last_number
 from controller.run_record import asked, encoded
 from controller.run_request import read_run
 from controller.run_store import RunStore
-from controller.run_stream import ChunksResponse, events
-from controller.runs import LiveRun, Runs
+from controller.run_stream import ChunksResponse
+from controller.runs import Runs
 from controller.selector import Selector
 from controller.terms import Terms, read_terms
 
@@ -133,7 +134,8 @@ class Ingress:
             is_stored=self._is_stored,
             shares_results=settings.caching.shared,
         )
-        self._runs = Runs(self._pipeline, RunStore(f"{settings.artifacts.rstrip('/')}/runs", settings.runs.keep_s))
+        store = RunStore(f"{settings.artifacts.rstrip('/')}/runs", settings.runs.keep_s)
+        self._runs = Runs(self._pipeline, store, Peers(ask_replicas))
         limit = int(settings.limits.max_files * settings.limits.max_upload_bytes * BASE64_GROWTH) + ENVELOPE_BYTES
         door.add_middleware(
             BodyLimit,
@@ -214,17 +216,23 @@ class Ingress:
 
         The last one is called `run` and holds the record; of a run that only the store knows it is the only one. 204 for whoever has it.
         """
-        log = await self._runs.log(run_id)
-        after = last_number(log, http.headers.get("last-event-id"))
-        if after > log.count:
+        told = await self._runs.events(run_id, http.headers.get("last-event-id"), self._settings.runs.heartbeat_s)
+        if told is None:
             return Response(status_code=NOTHING_LEFT)  # by which a browser's EventSource knows not to come again
-        told = events(log, after, self._settings.runs.heartbeat_s)
-        return StreamingResponse(told, media_type=SSE, headers={RUN_ID_HEADER: log.run_id, "cache-control": "no-store"})
+        return StreamingResponse(told, media_type=SSE, headers={"cache-control": "no-store"})
 
     @door.post("/v1/runs/{run_id}/cancel")
     async def cancel(self, run_id: str) -> Response:
         """Ends a run and what runs for it alone; answers with its record, also when it had been cancelled before."""
         return Response(await self._runs.cancel(run_id), media_type=JSON)
+
+    async def run_here(self, run_id: str, cancels: bool) -> bytes | None:
+        """For the other replicas: see controller.peers."""
+        return await self._runs.cancel_here(run_id) if cancels else self._runs.record_here(run_id)
+
+    async def told_here(self, run_id: str, after: int, silence_s: float) -> Told | None:
+        """For the other replicas."""
+        return await self._runs.told_here(run_id, after, silence_s)
 
     @door.get("/v1/models")
     async def models(self) -> Response:

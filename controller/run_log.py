@@ -39,6 +39,11 @@ class RunLog:
         return self._forgotten + len(self._told)
 
     @property
+    def last_number(self) -> int:
+        """Of the last event that there is: the record has one too."""
+        return self.count + self.has_ended
+
+    @property
     def has_ended(self) -> bool:
         return self.record is not None
 
@@ -53,7 +58,7 @@ class RunLog:
 
     async def follow(self, after: int, silence_s: float) -> AsyncIterator[tuple[int, Event] | None]:
         """The events after the one of that number, until the run ends, with their numbers; None whenever it was silent for so long."""
-        told = max(after, self._forgotten)
+        told = after
         while True:
             try:
                 async with asyncio.timeout(silence_s):
@@ -61,11 +66,15 @@ class RunLog:
             except TimeoutError:
                 yield None
                 continue
-            if told >= self.count:
+            if not (news := self.since(told)):
                 return
-            while told < self.count:
-                told += 1
-                yield told, self._told[told - self._forgotten - 1]
+            for told, event in news:
+                yield told, event
+
+    def since(self, number: int) -> list[tuple[int, Event]]:
+        """The events after the one of that number, as far as they are still known."""
+        first = max(number, self._forgotten)
+        return list(enumerate(self._told[first - self._forgotten :], first + 1))
 
     def event_id(self, number: int) -> str:
         """As SSE sends it: it tells the run, so that one from another run is seen."""
@@ -76,13 +85,13 @@ class RunLog:
         news.set()
 
 
-def last_number(log: RunLog, last_event_id: str | None) -> int:
-    """How many events of the run a reader has seen, by the Last-Event-ID that it sends; 0 without one. Raises BadRequest."""
+def last_number(run_id: str, told: int, last_event_id: str | None) -> int:
+    """How many of the `told` events of a run its reader has seen, by the Last-Event-ID that it sends; 0 without one. Raises BadRequest."""
     if not last_event_id:
         return 0
     its_run, _, number = last_event_id.rpartition("-")
-    if its_run != log.run_id:
-        raise BadRequest(f"the Last-Event-ID {shown(last_event_id)} is of another run than {log.run_id}: {WITHOUT}")
-    if not (number.isascii() and number.isdecimal() and len(number) <= MOST_DIGITS and int(number) <= log.count + log.has_ended):
+    if its_run != run_id:
+        raise BadRequest(f"the Last-Event-ID {shown(last_event_id)} is of another run than {run_id}: {WITHOUT}")
+    if not (number.isascii() and number.isdecimal() and len(number) <= MOST_DIGITS and int(number) <= told):
         raise BadRequest(f"the run has told no event with the Last-Event-ID {shown(last_event_id)}: {WITHOUT}")
     return int(number)

@@ -10,10 +10,10 @@ from starlette.types import Receive, Scope, Send
 
 from controller import openai_schema
 from controller.events import AnswerText, Event, event_as_json
+from controller.live_run import LiveRun
 from controller.run_log import RunLog
-from controller.runs import LiveRun
 
-RETRY_MS = 2000  # after which a browser takes up a stream that broke off
+RETRY = "retry: 2000\n\n"  # milliseconds, after which a browser takes up a stream that broke off
 HEARTBEAT = ": still here\n\n"  # a comment, which every reader of SSE passes over
 
 
@@ -51,16 +51,20 @@ class ChunksResponse(StreamingResponse):
 
 async def events(log: RunLog, after: int, silence_s: float) -> AsyncIterator[str]:
     """The events after the one of that number; the last one is called `run` and is the record."""
-    yield f"retry: {RETRY_MS}\n\n"
+    yield RETRY
     async for told in log.follow(after, silence_s):
-        if told is None:
-            yield HEARTBEAT
-        else:
-            number, event = told
-            said = event_as_json(event)
-            yield f"id: {log.event_id(number)}\nevent: {said['event']}\n{_data(said)}"
-    if log.record is not None:
-        yield f"id: {log.event_id(log.count + 1)}\nevent: run\ndata: {log.record.decode()}\n\n"
+        yield HEARTBEAT if told is None else event_as_sse(log, *told)
+    yield end_as_sse(log)
+
+
+def event_as_sse(log: RunLog, number: int, event: Event) -> str:
+    said = event_as_json(event)
+    return f"id: {log.event_id(number)}\nevent: {said['event']}\n{_data(said)}"
+
+
+def end_as_sse(log: RunLog) -> str:
+    """Of a run that has ended."""
+    return f"id: {log.event_id(log.count + 1)}\nevent: run\ndata: {(log.record or b'').decode()}\n\n"
 
 
 async def _chunks(live: LiveRun, silence_s: float) -> AsyncIterator[str]:

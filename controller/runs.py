@@ -7,84 +7,33 @@ to the store.
 import asyncio
 import contextvars
 import json
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from contextlib import suppress
 
-from cluster.errors import HuggingGPTError, NotFound, Overloaded, RunCancelled, RunEnded
-from cluster.logs import logger, said_for
-from controller.events import Emit
+from cluster.errors import NotFound, Overloaded, RunEnded
+from cluster.logs import logger
+from controller.live_run import Answers, LiveRun
 from controller.openai_schema import COMPLETION_PREFIX, shown
+from controller.peers import Peers, Told
 from controller.plan_json import GivenPlan
 from controller.request import Request
 from controller.results import MOST_RUNS, Kept
-from controller.run import Run
-from controller.run_log import RunLog
-from controller.run_record import Status, encoded, record_of
+from controller.run_log import RunLog, last_number
+from controller.run_record import Status, encoded
 from controller.run_store import RunStore
+from controller.run_stream import end_as_sse, event_as_sse, events
 
+MOST_EVENTS = 10**9
 CANCEL_TIMEOUT_S = 10.0  # for what a cancelled run still has to let go
 
 
-class Answers(Protocol):
-    """What runs a request: controller.pipeline.Pipeline."""
-
-    async def answer(self, request: Request, emit: Emit, given: GivenPlan | None = None, run: Run | None = None) -> Run: ...
-
-
-class LiveRun:
-    """A run that goes on, or has just ended."""
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.run = Run(request.id)
-        self.log = RunLog(request.id)
-        self.status = Status.IN_PROGRESS
-        self.error: HuggingGPTError | None = None
-        self.task: asyncio.Task[None]
-
-    async def go(self, pipeline: Answers, given: GivenPlan | None) -> None:
-        with said_for(self.request.terms.request_id, self.request.id):
-            await pipeline.answer(self.request, self.log.tell, given, self.run)
-
-    def record(self) -> dict[str, Any]:
-        last = self.log.count + (self.status is not Status.IN_PROGRESS)
-        return record_of(self.request, self.run, self.status, self.log.event_id(last), self.error)
-
-    async def answered(self) -> Run:
-        """Its end. Raises what ended it without an answer; whoever waits and is cancelled cancels it."""
-        try:
-            await self.log.ended()
-        except asyncio.CancelledError:
-            self.cancel()
-            raise
-        if self.error is not None:
-            raise self.error
-        return self.run
-
-    def cancel(self) -> None:
-        """Frees what runs for it; once it has ended this changes nothing."""
-        self.task.cancel()
-
-    def end(self) -> None:
-        """By its task's end."""
-        if self.task.cancelled():
-            self.status, self.error = Status.CANCELLED, RunCancelled(f"the run {self.request.id} was cancelled")
-        elif (exc := self.task.exception()) is None:
-            self.status = Status.COMPLETED
-        elif isinstance(exc, HuggingGPTError):
-            self.status, self.error = Status.FAILED, exc
-        else:
-            with said_for(self.request.terms.request_id, self.request.id):
-                logger.error("a run failed", exc_info=exc)
-            self.status, self.error = Status.FAILED, HuggingGPTError(f"the run failed inside: {type(exc).__name__}")
-        self.log.end(encoded(self.record()))
-
-
 class Runs:
-    """All look-ups take the id of a run or of its completion."""
+    """All look-ups take the id of a run or of its completion, and raise NotFound for an unknown one."""
 
-    def __init__(self, pipeline: Answers, store: RunStore) -> None:
+    def __init__(self, pipeline: Answers, store: RunStore, peers: Peers) -> None:
         self._pipeline = pipeline
         self._store = store
+        self._peers = peers
         self._live: dict[str, LiveRun] = {}
         self._past: Kept[RunLog] = Kept(MOST_RUNS)
 
@@ -97,41 +46,69 @@ class Runs:
         return live
 
     async def record(self, run_id: str) -> bytes:
-        """As JSON, of a run that goes on as far as it came. Raises NotFound."""
-        if (live := self._live.get(_plain(run_id))) is not None:
-            return live.log.record or encoded(live.record())
-        log = await self.log(run_id)
-        return log.record or b""
-
-    async def log(self, run_id: str) -> RunLog:
-        """Of a run that only the store knows, the end alone. Raises NotFound."""
+        """As JSON, of a run that goes on as far as it came."""
         plain = _plain(run_id)
-        if (live := self._live.get(plain)) is not None:
-            return live.log
-        if (past := self._past.get(plain)) is not None:
-            return past
-        if (record := await self._store.get(plain)) is not None:
-            log = RunLog(plain, forgotten=int(json.loads(record)["last_event_id"].rpartition("-")[2]) - 1)
-            log.end(record)
-            return log
-        raise NotFound(f"no run has the id {shown(run_id)}, or its record has expired")
+        return self.record_here(plain) or await self._peers.record(plain) or await self._stored(plain)
 
     async def cancel(self, run_id: str) -> bytes:
         """The record, once all that ran for it was let go; that alone for one that was cancelled before.
 
-        Raises NotFound, or RunEnded for one that ended otherwise.
+        Raises RunEnded for one that ended otherwise.
         """
-        if (live := self._live.get(_plain(run_id))) is not None and not live.log.has_ended:
+        plain = _plain(run_id)
+        record = await self.cancel_here(plain) or await self._peers.record(plain, cancels=True) or await self._stored(plain)
+        status = json.loads(record)["status"]
+        if status in (Status.COMPLETED, Status.FAILED):
+            raise RunEnded(f"the run {plain} has ended ({status}): there is nothing left to cancel")
+        return record
+
+    async def events(self, run_id: str, last_event_id: str | None, silence_s: float) -> AsyncIterator[str] | None:
+        """As SSE, those after the one that the reader names; None where it has them all. Of a run that only the store knows, the end alone.
+
+        Raises BadRequest for an id of another run, or of no event.
+        """
+        plain = _plain(run_id)
+        log = self._log(plain)
+        if log is None and (told := await self._peers.told(plain, MOST_EVENTS, silence_s=0)) is not None:
+            after = last_number(plain, told.count + told.has_ended, last_event_id)
+            return None if after > told.count else self._peers.events(plain, after, silence_s)
+        log = log or _log_of(plain, await self._stored(plain))
+        after = last_number(plain, log.last_number, last_event_id)
+        return None if after > log.count else events(log, after, silence_s)
+
+    # What the peers ask
+
+    def record_here(self, plain: str) -> bytes | None:
+        if (live := self._live.get(plain)) is not None:
+            return live.log.record or encoded(live.record())
+        return past.record if (past := self._past.get(plain)) is not None else None
+
+    async def cancel_here(self, plain: str) -> bytes | None:
+        if (live := self._live.get(plain)) is not None:
             live.cancel()
             try:
                 async with asyncio.timeout(CANCEL_TIMEOUT_S):
                     await live.log.ended()
             except TimeoutError:
-                logger.warning("a cancelled run did not end", extra={"run_id": live.request.id})
-        record = await self.record(run_id)
-        status = json.loads(record)["status"]
-        if status in (Status.COMPLETED, Status.FAILED):
-            raise RunEnded(f"the run {_plain(run_id)} has ended ({status}): there is nothing left to cancel")
+                logger.warning("a cancelled run did not end", extra={"run_id": plain})
+        return self.record_here(plain)
+
+    async def told_here(self, plain: str, after: int, silence_s: float) -> Told | None:
+        if (log := self._log(plain)) is None:
+            return None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(silence_s):
+                await log.beyond(after)
+        news = [event_as_sse(log, *told) for told in log.since(after)]
+        return Told((*news, end_as_sse(log)) if log.has_ended else tuple(news), log.count, log.has_ended)
+
+    def _log(self, plain: str) -> RunLog | None:
+        live = self._live.get(plain)
+        return live.log if live is not None else self._past.get(plain)
+
+    async def _stored(self, plain: str) -> bytes:
+        if (record := await self._store.get(plain)) is None:
+            raise NotFound(f"no run has the id {shown(plain)}, or its record has expired")
         return record
 
     def _ended(self, live: LiveRun) -> None:
@@ -147,3 +124,10 @@ class Runs:
 
 def _plain(run_id: str) -> str:
     return run_id.removeprefix(COMPLETION_PREFIX)
+
+
+def _log_of(plain: str, record: bytes) -> RunLog:
+    """All but the last event are forgotten."""
+    log = RunLog(plain, forgotten=int(json.loads(record)["last_event_id"].rpartition("-")[2]) - 1)
+    log.end(record)
+    return log

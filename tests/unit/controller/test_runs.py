@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import pickle
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.serve.exceptions import RayServeException
 
 from cluster.errors import BadRequest, NotFound, Overloaded, RunCancelled, RunEnded
 from cluster.settings import Limits
+from controller.peers import Ask, Peers
 from controller.request import Request
 from controller.run_ids import new_run_id
 from controller.run_log import RunLog, last_number
@@ -21,10 +24,28 @@ from tests.fakes_chat import ScriptedChat
 from tests.fakes_pipeline import FAILS, HANGS, WORKS, a_pipeline
 
 
-def runs_of(tmp_path: Path, *script: str, limits: Limits | None = None, ran: list[str] | None = None) -> Runs:
+def runs_of(tmp_path: Path, *script: str, limits: Limits | None = None, ran: list[str] | None = None, peers: Ask | None = None) -> Runs:
     """What the language model says after the script is an answer."""
     pipeline = a_pipeline(ScriptedChat(*script, "It is done."), [] if ran is None else ran, limits or Limits(), max_replans=0)
-    return Runs(pipeline, RunStore(f"file://{tmp_path}/runs", 1000))
+    return Runs(pipeline, RunStore(f"file://{tmp_path}/runs", 1000), Peers(peers or ask_nobody))
+
+
+async def ask_nobody(_method: str, *_arguments: Any, timeout_s: float) -> list[Any]:
+    return []
+
+
+def the_peer(runs: Runs) -> Ask:
+    """Asks one replica, as controller.ingress.Ingress answers it, beside one that does not know and one that is broken."""
+
+    async def ask(method: str, *arguments: Any, timeout_s: float) -> list[Any]:
+        if method == "told_here":
+            answer: Any = await runs.told_here(*arguments)
+        else:
+            run_id, cancels = arguments
+            answer = await runs.cancel_here(run_id) if cancels else runs.record_here(run_id)
+        return pickle.loads(pickle.dumps([None, RuntimeError("broken"), answer]))  # noqa: S301 - its own
+
+    return ask
 
 
 def a_request(**terms: Any) -> Request:
@@ -73,7 +94,9 @@ async def test_a_reader_that_comes_again_gets_what_it_has_not_seen(tmp_path: Pat
     await live.answered()
     whole = await told(events(live.log, 0, 10))
     for seen, (event_id, _, _) in enumerate(whole, 1):
-        assert await told(events(live.log, last_number(live.log, event_id), 10)) == whole[seen:] or seen == len(whole)
+        rest = await runs.events(live.request.id, event_id, 10)
+        assert await told(rest or nothing()) == whole[seen:]
+        assert (rest is None) == (seen == len(whole))
 
 
 async def test_readers_at_their_own_pace_see_the_same_while_one_never_reads(tmp_path: Path) -> None:
@@ -111,8 +134,8 @@ async def test_a_last_event_id_of_another_run_or_of_no_event_is_refused(tmp_path
         (f"{log.run_id}-²", "has told no event"),
     ):
         with pytest.raises(BadRequest, match=sentence):
-            last_number(log, wrong)
-    assert (last_number(log, None), last_number(log, ""), last_number(log, log.event_id(2))) == (0, 0, 2)
+            last_number(log.run_id, log.last_number, wrong)
+    assert [last_number(log.run_id, log.last_number, right) for right in (None, "", log.event_id(2))] == [0, 0, 2]
 
 
 # Ending
@@ -182,7 +205,7 @@ async def test_a_run_that_goes_on_has_a_record_as_far_as_it_came(tmp_path: Path)
     await until(lambda: "s1" in live.run.results)
     record = json.loads(await runs.record(f"chatcmpl-{live.request.id}"))
     assert (record["status"], record["ended_at"], [result["step"] for result in record["results"]]) == ("in_progress", None, ["s1"])
-    assert last_number(live.log, record["last_event_id"]) == live.log.count
+    assert record["last_event_id"] == live.log.event_id(live.log.count)
     live.cancel()
 
 
@@ -193,9 +216,9 @@ async def test_another_process_knows_the_end_of_a_run_from_the_store(tmp_path: P
     await until(lambda: any(tmp_path.rglob(f"{live.request.id}.json")))
     other = runs_of(tmp_path)
     assert await other.record(live.request.id) == live.log.record
-    log = await other.log(live.request.id)
     last = (await told(events(live.log, 0, 10)))[-1:]
-    assert await told(events(log, 0, 10)) == last and last_number(log, last[0][0]) > log.count
+    assert await told(await other.events(live.request.id, None, 10) or nothing()) == last
+    assert await other.events(live.request.id, last[0][0], 10) is None
     with pytest.raises(RunEnded):
         await other.cancel(live.request.id)
 
@@ -225,12 +248,46 @@ async def test_a_run_that_was_refused_never_was(tmp_path: Path) -> None:
 
 async def test_an_unknown_run_is_not_found(tmp_path: Path) -> None:
     runs = runs_of(tmp_path)
-    for ask in (runs.record, runs.log, runs.cancel):
+    for ask in (runs.record(new_run_id()), runs.events(new_run_id(), None, 1), runs.cancel(new_run_id())):
         with pytest.raises(NotFound, match="no run has the id"):
-            await ask(new_run_id())
+            await ask
+
+
+# Several replicas
+
+
+async def test_a_run_is_followed_and_read_and_cancelled_from_another_replica(tmp_path: Path) -> None:
+    ran: list[str] = []
+    runs = runs_of(tmp_path, a_plan(WORKS, HANGS), ran=ran)
+    other = runs_of(tmp_path, peers=the_peer(runs))
+    live = runs.start(a_request())
+    reading = asyncio.create_task(told(await other.events(live.request.id, None, 0.05) or nothing()))
+    await until(lambda: "s2" in ran and "s1" in live.run.results)
+    assert json.loads(await other.record(f"chatcmpl-{live.request.id}"))["status"] == "in_progress"
+    with pytest.raises(BadRequest):
+        await other.events(live.request.id, f"{live.request.id}-99", 1)
+    record = json.loads(await other.cancel(live.request.id))
+    assert record["status"] == "cancelled" == live.status
+    assert await reading == await told(events(live.log, 0, 10))
+    rest = await other.events(live.request.id, live.log.event_id(2), 1)
+    assert await told(rest or nothing()) == (await reading)[2:]
+    assert await other.events(live.request.id, record["last_event_id"], 1) is None
+
+
+async def test_peers_that_cannot_be_asked_are_as_if_they_did_not_know(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def ask(*_arguments: Any, timeout_s: float) -> list[Any]:
+        raise RayServeException("the controller is gone")
+
+    with pytest.raises(NotFound):
+        await runs_of(tmp_path, peers=ask).record(new_run_id())
+
+
+async def nothing() -> AsyncIterator[str]:
+    for text in ():
+        yield text
 
 
 def test_a_log_that_forgot_its_events_counts_them_still() -> None:
     log = RunLog("r", forgotten=4)
     log.end(b"{}")
-    assert (log.count, log.event_id(log.count + 1), last_number(log, "r-5")) == (4, "r-5", 5)
+    assert (log.count, log.last_number, log.event_id(log.last_number), log.since(0)) == (4, 5, "r-5", [])

@@ -1,0 +1,68 @@
+"""LiveRun: a run in a task of its own, from its start to its end, whatever that is."""
+
+import asyncio
+from typing import Any, Protocol
+
+from cluster.errors import HuggingGPTError, RunCancelled
+from cluster.logs import logger, said_for
+from controller.events import Emit
+from controller.plan_json import GivenPlan
+from controller.request import Request
+from controller.run import Run
+from controller.run_log import RunLog
+from controller.run_record import Status, encoded, record_of
+
+
+class Answers(Protocol):
+    """What runs a request: controller.pipeline.Pipeline."""
+
+    async def answer(self, request: Request, emit: Emit, given: GivenPlan | None = None, run: Run | None = None) -> Run: ...
+
+
+class LiveRun:
+    """A run that goes on, or has just ended."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.run = Run(request.id)
+        self.log = RunLog(request.id)
+        self.status = Status.IN_PROGRESS
+        self.error: HuggingGPTError | None = None
+        self.task: asyncio.Task[None]
+
+    async def go(self, pipeline: Answers, given: GivenPlan | None) -> None:
+        with said_for(self.request.terms.request_id, self.request.id):
+            await pipeline.answer(self.request, self.log.tell, given, self.run)
+
+    def record(self) -> dict[str, Any]:
+        last = self.log.count + (self.status is not Status.IN_PROGRESS)
+        return record_of(self.request, self.run, self.status, self.log.event_id(last), self.error)
+
+    async def answered(self) -> Run:
+        """Its end. Raises what ended it without an answer; whoever waits and is cancelled cancels it."""
+        try:
+            await self.log.ended()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        if self.error is not None:
+            raise self.error
+        return self.run
+
+    def cancel(self) -> None:
+        """Frees what runs for it; once it has ended this changes nothing."""
+        self.task.cancel()
+
+    def end(self) -> None:
+        """By its task's end."""
+        if self.task.cancelled():
+            self.status, self.error = Status.CANCELLED, RunCancelled(f"the run {self.request.id} was cancelled")
+        elif (exc := self.task.exception()) is None:
+            self.status = Status.COMPLETED
+        elif isinstance(exc, HuggingGPTError):
+            self.status, self.error = Status.FAILED, exc
+        else:
+            with said_for(self.request.terms.request_id, self.request.id):
+                logger.error("a run failed", exc_info=exc)
+            self.status, self.error = Status.FAILED, HuggingGPTError(f"the run failed inside: {type(exc).__name__}")
+        self.log.end(encoded(self.record()))

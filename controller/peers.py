@@ -1,0 +1,74 @@
+"""Peers: the other replicas of the ingress, asked about a run that is not here. Ray Serve sends a look-up to any of them.
+
+Nobody is asked about a run that is here, so that a run costs its peers nothing. A peer that does not answer is one that has no such run.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+
+from cluster.logs import logger
+from controller.run_stream import HEARTBEAT, RETRY
+
+ANSWER_S = 5.0  # for a peer's answer; a cancelled run may take as long as it may here
+CANCEL_S = 15.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a run told after some event, as SSE, how much it told in all, and whether that is the end."""
+
+    events: tuple[str, ...]
+    count: int
+    has_ended: bool
+
+
+class Ask(Protocol):
+    """Calls a method of every replica; gives what they answered."""
+
+    async def __call__(self, method: str, *arguments: Any, timeout_s: float) -> Sequence[Any]: ...
+
+
+class Peers:
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    async def record(self, run_id: str, *, cancels: bool = False) -> bytes | None:
+        """As JSON; None where no peer knows the run. With `cancels` after it was cancelled."""
+        return await self._first(bytes, "run_here", run_id, cancels, timeout_s=CANCEL_S if cancels else ANSWER_S)
+
+    async def told(self, run_id: str, after: int, silence_s: float) -> Told | None:
+        """Returns when the run has told more than `after` events, has ended, or was silent for so long."""
+        return await self._first(Told, "told_here", run_id, after, silence_s, timeout_s=silence_s + ANSWER_S)
+
+    async def events(self, run_id: str, after: int, silence_s: float) -> AsyncIterator[str]:
+        """As controller.run_stream.events; breaks off with the peer."""
+        yield RETRY
+        while (told := await self.told(run_id, after, silence_s)) is not None:
+            for event in told.events or [HEARTBEAT]:
+                yield event
+            if told.has_ended:
+                return
+            after += len(told.events)
+
+    async def _first(self, kind: type[T], method: str, *arguments: Any, timeout_s: float) -> T | None:
+        try:
+            answers = await self._ask(method, *arguments, timeout_s=timeout_s)
+        except (TimeoutError, RayError, RayServeException) as exc:
+            logger.warning("the other ingress replicas were not asked", extra={"reason": f"{type(exc).__name__}: {exc}"})
+            return None
+        return next((answer for answer in answers if isinstance(answer, kind)), None)
+
+
+async def ask_replicas(method: str, *arguments: Any, timeout_s: float) -> Sequence[Any]:
+    """Of the deployment that this code runs in, this one included."""
+    here = serve.get_replica_context()
+    handle = serve.get_deployment_handle(here.deployment, here.app_name)
+    answers: Sequence[Any] = await handle.broadcast(method, *arguments).results_async(timeout_s=timeout_s, return_exceptions=True)
+    return answers
