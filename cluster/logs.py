@@ -1,6 +1,7 @@
 """Logs: a line is a sentence and fixed fields, on standard error. What is said for a request has its id, in every process."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -42,9 +43,12 @@ class _WithFields(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Once per process; later calls change nothing."""
+    """Once per process; later calls change nothing.
+
+    The process's own standard error: Ray Serve puts a writer to its log in the place of `sys.stderr`, which holds lines back for long.
+    """
     if not logger.handlers:
-        handler = logging.StreamHandler()
+        handler = logging.StreamHandler(sys.__stderr__)
         handler.setFormatter(_WithFields("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,13 +20,15 @@ from tests.cluster.steps import await_steps_going
 pytestmark = pytest.mark.cluster
 
 
-def asking(plan: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    return {"model": "hugginggpt", "messages": [{"role": "user", "content": message(plan)}], **more}
+def asking(plan: Mapping[str, Any], *files: str, **more: Any) -> dict[str, Any]:
+    parts = [{"type": "file", "file": {"file_id": file}} for file in files]
+    content = [*parts, {"type": "text", "text": message(plan)}]
+    return {"model": "hugginggpt", "messages": [{"role": "user", "content": content}], **more}
 
 
-def started(http: httpx.Client, plan: Mapping[str, Any]) -> str:
+def started(http: httpx.Client, plan: Mapping[str, Any], *files: str) -> str:
     """The id of a run in the background."""
-    reply = http.post("/v1/runs", json=asking(plan, background=True), headers={"cache-control": "no-cache"})
+    reply = http.post("/v1/runs", json=asking(plan, *files, background=True), headers={"cache-control": "no-cache"})
     assert reply.status_code == 202, reply.text
     run: dict[str, Any] = reply.json()
     assert (run["object"], run["status"], reply.headers["location"]) == ("run", "in_progress", f"/v1/runs/{run['id']}")
@@ -100,7 +103,8 @@ def test_whoever_has_the_last_event_is_told_that_there_is_no_more(http: httpx.Cl
 
 def test_a_client_that_never_reads_its_events_holds_up_nobody(http: httpx.Client, fake_service: str) -> None:
     host, port = fake_service.removeprefix("http://").split(":")
-    run_id = started(http, {f"s{n}": wait(f"unread {n} " + 20_000 * "x", f"{300 + n} ms") for n in range(1, 11)})
+    long = http.post("/v1/files", files={"file": ("long.txt", b"never read " * 15_000)}).json()["id"]
+    run_id = started(http, {f"s{n}": ["text-generation", "f1", f"{300 + n} ms"] for n in range(1, 11)}, long)
     with socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
         deaf.connect((host, int(port)))
@@ -189,7 +193,7 @@ def test_what_is_asked_of_runs_in_vain_is_refused_in_a_sentence(http: httpx.Clie
             assert len(refusal(reply, 404, "not_found")) < 300
     for wrong in (f"{new_run_id()}-1", "1", f"{run_id}-99", f"{run_id}-x"):
         refusal(http.get(f"/v1/runs/{run_id}/events", headers={"last-event-id": wrong}), 400, "invalid_request")
-    both = asking({"s1": wait("go", "1 ms")}, plan={"steps": []})
+    both = {**asking({"s1": wait("go", "1 ms")}), "plan": {"steps": []}}
     assert "both" in refusal(http.post("/v1/runs", json=both), 400, "invalid_request")
     assert "plan is missing" in refusal(http.post("/v1/runs", json={"background": True}), 400, "invalid_request")
 
@@ -209,17 +213,17 @@ def test_the_record_of_a_run_tells_the_request_id(http: httpx.Client) -> None:
 
 
 def test_what_a_replica_logs_for_a_request_has_its_id(http: httpx.Client) -> None:
-    from pathlib import Path
-
     import ray
 
     plan = {"s1": wait("go", "fail with a name")}
     reply = http.post("/v1/chat/completions", json=asking(plan), headers={"x-request-id": "mine-19"})
     logs = Path(ray._private.worker._global_node.get_logs_dir_path())
     deadline = time.monotonic() + 10
-    while not (
-        found := [line for log in logs.rglob("*.err") for line in log.read_text(errors="replace").splitlines() if "mine-19" in line]
-    ):
+    while not (found := [line for log in logs.rglob("*.*") for line in lines_of(log) if "model gave way" in line and "mine-19" in line]):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    assert "model gave way" in found[0] and f"run_id={reply.headers['x-run-id']}" in found[0] and "step=s1" in found[0]
+    assert f"run_id={reply.headers['x-run-id']}" in found[0] and "step=s1" in found[0]
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text(errors="replace").splitlines() if path.is_file() else []
