@@ -46,6 +46,7 @@ class Reply:
 
 
 OnText = Callable[[str], None]
+Observe = Callable[[Reply], None]
 
 
 class ChatModel(Protocol):
@@ -79,16 +80,17 @@ class ChatModel(Protocol):
 class OpenAIChat:
     """ChatModel over `base_url`; `timeout_s` bounds each try, `max_retries` the tries after connection errors and 5xx."""
 
-    def __init__(self, base_url: str, model: str, api_key: str, max_retries: int) -> None:
+    def __init__(self, base_url: str, model: str, api_key: str, max_retries: int, observe: Observe | None = None) -> None:
         self._model = model
+        self._observe = observe or _unobserved
         self._base_url = base_url
         http = openai.DefaultAsyncHttpxClient(event_hooks={"request": [_name_request]})
         self._client = AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=max_retries, http_client=http)
 
     @classmethod
-    def from_settings(cls, settings: LanguageModelClient) -> "OpenAIChat":
-        """The key comes from the environment variable that the settings name; a local engine needs none."""
-        return cls(settings.base_url, settings.model, os.environ.get(settings.api_key_env, "none"), settings.max_retries)
+    def from_settings(cls, settings: LanguageModelClient, observe: Observe | None = None) -> "OpenAIChat":
+        """The key comes from the environment variable that the settings name; a local engine needs none. `observe` is told each reply."""
+        return cls(settings.base_url, settings.model, os.environ.get(settings.api_key_env, "none"), settings.max_retries, observe)
 
     async def check(self) -> None:
         """Raises LanguageModelError when the server does not answer within CHECK_TIMEOUT_S."""
@@ -127,39 +129,42 @@ class OpenAIChat:
             completion: Any = await self._client.chat.completions.create(
                 model=self._model, messages=(), temperature=temperature, max_tokens=max_tokens, timeout=timeout_s, extra_body=body
             )
-            return _replies(completion, perf_counter() - started_s)
+            replies = _replies(completion, perf_counter() - started_s)
         except openai.OpenAIError as exc:
             raise self._explained(exc, timeout_s) from exc
         except (AttributeError, IndexError, TypeError, ValueError) as exc:
             raise LanguageModelError(f"the language model at {self._base_url} did not reply in the OpenAI form") from exc
+        self._observe(replies[0])
+        return replies
 
     async def written(
         self, messages: Sequence[Message], on_text: OnText, *, max_tokens: int, timeout_s: float, schema: dict[str, Any] | None = None
     ) -> Reply:
-        body = _sent(messages) | _constrained(schema) | {"stream_options": {"include_usage": True}}
-        text, end, tokens_in, tokens_out = "", "", 0, 0
-        started_s = first_s = perf_counter()
-        told: Any = None
+        written = _Written()
         try:
             async with asyncio.timeout(timeout_s):
-                async for piece in self._pieces(body, max_tokens, timeout_s):
-                    tokens_in, tokens_out, end = piece.tokens_in or tokens_in, piece.tokens_out or tokens_out, piece.end or end
-                    told = piece.timings or told
+                async for piece in self._pieces(_sent(messages) | _constrained(schema), max_tokens, timeout_s):
+                    written.add(piece)
                     if piece.text:
-                        first_s = perf_counter() if not text else first_s
-                        text += piece.text
                         on_text(piece.text)
         except TimeoutError as exc:
             raise LanguageModelTimeout(f"the language model did not reply within {timeout_s:g} s") from exc
-        if not end:
+        if not written.end:
             raise LanguageModelError(f"the language model at {self._base_url} broke off its reply")
-        timing = _timing(told, perf_counter() - started_s, first_s - started_s)
-        return Reply(text, tokens_in, tokens_out, is_cut=end == "length", timing=timing)
+        reply = written.reply()
+        self._observe(reply)
+        return reply
 
     async def stream(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float) -> AsyncIterator[str]:
-        async for piece in self._pieces(_sent(messages), max_tokens, timeout_s):
-            if piece.text:
-                yield piece.text
+        written = _Written()
+        try:
+            async for piece in self._pieces(_sent(messages), max_tokens, timeout_s):
+                written.add(piece)
+                if piece.text:
+                    yield piece.text
+        finally:
+            if written.text:  # what was written, also where nobody wanted the rest
+                self._observe(written.reply())
 
     async def _pieces(self, body: dict[str, Any], max_tokens: int, timeout_s: float) -> AsyncIterator["_Piece"]:
         try:
@@ -170,6 +175,7 @@ class OpenAIChat:
                 max_tokens=max_tokens,
                 timeout=timeout_s,
                 stream=True,
+                stream_options={"include_usage": True},
                 extra_body=body,
             )
             async with stream:
@@ -221,6 +227,33 @@ class _Piece:
         if not isinstance(text, str):
             raise TypeError(f"the content is {type(text).__name__}, not text")
         return cls(text, getattr(choice, "finish_reason", None) or "", *tokens, timings)
+
+
+@dataclass(slots=True)
+class _Written:
+    """A streamed reply, as far as it came."""
+
+    text: str = ""
+    end: str = ""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    told: Any = None
+    started_s: float = field(default_factory=perf_counter)
+    first_s: float = 0.0  # after the start, when the first piece came
+
+    def add(self, piece: _Piece) -> None:
+        self.tokens_in, self.tokens_out = piece.tokens_in or self.tokens_in, piece.tokens_out or self.tokens_out
+        self.end, self.told = piece.end or self.end, piece.timings or self.told
+        if piece.text and not self.text:
+            self.first_s = perf_counter() - self.started_s
+        self.text += piece.text
+
+    def reply(self) -> Reply:
+        timing = _timing(self.told, perf_counter() - self.started_s, self.first_s)
+        return Reply(self.text, self.tokens_in, self.tokens_out, is_cut=self.end == "length", timing=timing)
+
+
+def _unobserved(_reply: Reply) -> None: ...
 
 
 def _sent(messages: Sequence[Message]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ OptionValue = str | tuple[str, ...]
 # Kinds of a Failed step beside the error codes of cluster.errors.
 TIMEOUT = "timeout"  # not done in its own time
 OUT_OF_TIME = "out_of_time"  # not done, or not started, in the time of its run
+REPLICA_ERROR = "replica_error"  # the replica failed, and not its model
+REPLICA_DIED = "replica_died"  # again and again
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,4 +74,4 @@ class Admission:
         self._in_flight += change
         if not self._in_flight:
             self._promised_s = 0.0  # whoever was told to come later would find room now
-        set_runs_in_flight(self._in_flight)
+        set_runs_in_flight(self._in_flight, self._limits.max_runs_in_flight)

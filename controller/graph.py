@@ -18,7 +18,8 @@ from typing import Any, Self
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from cluster.messages import OUT_OF_TIME, TIMEOUT, Done, Failed, Skipped, TaskResult
+from cluster.errors import Overloaded
+from cluster.messages import OUT_OF_TIME, REPLICA_DIED, REPLICA_ERROR, TIMEOUT, Done, Failed, Skipped, TaskResult
 from controller.dispatch import Dispatch
 from controller.events import Emit, StepEnded, StepStarted
 from controller.flights import Flight
@@ -205,11 +206,11 @@ class GraphRun:
                 return Failed(step.id, step.task, f"no reply within {waited_s:.3g} s", kind)
             except BackPressureError:
                 if not await patience.goes_on():
-                    return Failed(step.id, step.task, "too many steps are waiting for this family", "overloaded")
+                    return Failed(step.id, step.task, "too many steps are waiting for this family", Overloaded.code)
                 tries_left, death = tries_left + 1, ""
             except RayTaskError as exc:
                 if not isinstance(exc.cause, (ActorDiedError, ActorUnavailableError)):
-                    return Failed(step.id, step.task, f"the replica failed: {exc.cause or exc}", "replica_error")
+                    return Failed(step.id, step.task, f"the replica failed: {exc.cause or exc}", REPLICA_ERROR)
                 death = type(exc.cause).__name__
             except (RayError, RayServeException) as exc:
                 death = type(exc).__name__
@@ -220,7 +221,7 @@ class GraphRun:
             tries_left -= 1
             if tries_left:
                 self._submit_again(step, needed)
-        return Failed(step.id, step.task, f"its replica died {TRIES} times: {death}", "replica_died")
+        return Failed(step.id, step.task, f"its replica died {TRIES} times: {death}", REPLICA_DIED)
 
     def _submit_again(self, step: Step, needed: Sequence[TaskResult]) -> None:
         self._flights.land(self._rides[step.id][0])

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, UploadFile
@@ -20,6 +21,7 @@ from cluster.errors import BadRequest, HuggingGPTError, NotFound
 from cluster.hub import Hub
 from cluster.logs import REQUEST_ID_HEADER, as_request_id, log_to_stderr, logger, said_for
 from cluster.messages import ArtifactRef, Done
+from cluster.metrics import Use, observe_reply
 from cluster.settings import AppSettings
 from cluster.tasks import TASKS
 from controller import openai_schema
@@ -28,6 +30,7 @@ from controller.candidates import Candidates
 from controller.conversation import read_conversation
 from controller.estimate import critical_path_s
 from controller.events import plan_as_json
+from controller.exporter import MEDIA_TYPE, exposition
 from controller.intake import FILE_ID_PREFIX, Intake
 from controller.live_run import LiveRun
 from controller.live_state import LiveState
@@ -113,23 +116,24 @@ class Ingress:
         log_to_stderr()
         self._settings = settings
         self._artifacts = ArtifactStore(settings.artifacts)
-        self._chat = OpenAIChat.from_settings(settings.llm)
+        chats = {use: OpenAIChat.from_settings(settings.llm, partial(observe_reply, use)) for use in (Use.CHOOSE, Use.ANSWER)}
         catalogue = Catalogue.of(settings)
         hub = Hub(settings.hub) if settings.hub.enabled else None
         candidates = Candidates(catalogue, settings.families, hub, settings.hub)
         self._tasks = candidates.tasks
         self._intake = Intake(self._artifacts, settings.limits, {media for task in candidates.tasks for media in TASKS[task].inputs})
-        planning = OpenAIChat.from_settings(settings.planner_llm) if settings.planner_llm else self._chat
-        self._chats = {self._chat, planning}
+        planning = OpenAIChat.from_settings(settings.planner_llm or settings.llm, partial(observe_reply, Use.PLAN))
+        self._checked = [planning, *([chats[Use.ANSWER]] if settings.planner_llm else [])]
         planner = Planner(planning, candidates.tasks, settings.planning, candidates.narrower())
+        self._live_state = LiveState(board)
         self._pipeline = Pipeline(
             planner=planner,
             replanner=Replanner(planning, candidates.tasks, settings.planning, planner),
-            selector=Selector(candidates, self._chat, settings.selecting, settings.llm),
+            selector=Selector(candidates, chats[Use.CHOOSE], settings.selecting, settings.llm),
             families=families,
-            responder=Responder(self._chat, candidates.tasks, settings.answering, settings.llm),
+            responder=Responder(chats[Use.ANSWER], candidates.tasks, settings.answering, settings.llm),
             limits=settings.limits,
-            cluster_state=LiveState(board).cluster_state,
+            cluster_state=self._live_state.cluster_state,
             results=Kept[Done](settings.caching.max_results, settings.caching.max_bytes),
             is_stored=self._is_stored,
             shares_results=settings.caching.shared,
@@ -267,10 +271,16 @@ class Ingress:
         }
         return FileResponse(path, media_type=ref.media_type, headers=headers)
 
+    @door.get("/metrics")
+    async def metrics(self) -> Response:
+        """The cluster's state for Prometheus; what processes count goes through Ray's agents (cluster/metrics.py)."""
+        state = await self._live_state.cluster_state()
+        return Response(exposition(state, sorted(self._settings.families), is_told=self._live_state.is_told), media_type=MEDIA_TYPE)
+
     @door.get("/healthz")
     async def healthz(self) -> Response:
         """200 when the LLM answers, also one that only plans, and has read the planner's prompt; its error otherwise."""
-        for chat in self._chats:
+        for chat in self._checked:
             await chat.check()
         await self._pipeline.ready()
         return JSONResponse({"status": "ok"})

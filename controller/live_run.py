@@ -3,8 +3,9 @@
 import asyncio
 from typing import Any, Protocol
 
-from cluster.errors import HuggingGPTError, RunCancelled
+from cluster.errors import HuggingGPTError, Overloaded, RunCancelled
 from cluster.logs import logger, said_for
+from cluster.metrics import Ending, count_error, count_run
 from controller.events import Emit
 from controller.plan_json import GivenPlan
 from controller.request import Request
@@ -65,4 +66,11 @@ class LiveRun:
             with said_for(self.request.terms.request_id, self.request.id):
                 logger.error("a run failed", exc_info=exc)
             self.status, self.error = Status.FAILED, HuggingGPTError(f"the run failed inside: {type(exc).__name__}")
+            count_error(self.error.code)  # the others were counted where they were raised
+        count_run(Ending.REFUSED if self.was_refused else Ending(self.status))
         self.log.end(encoded(self.record()))
+
+    @property
+    def was_refused(self) -> bool:
+        """It was never let in."""
+        return isinstance(self.error, Overloaded) and not self.log.count

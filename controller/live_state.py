@@ -25,6 +25,7 @@ class LiveState:
         self._asked_s: float | None = None
         self._told_s = 0.0
         self._state = ClusterState()
+        self.is_told = False  # whether the board answered when it was last asked
 
     async def cluster_state(self) -> ClusterState:
         if self._board is None or self._is_fresh():
@@ -43,7 +44,9 @@ class LiveState:
             async with asyncio.timeout(TIMEOUT_S):
                 self._state = await board.cluster_state.remote()
             self._told_s = self._clock()
+            self.is_told = True
         except (TimeoutError, RayError, RayServeException):
+            self.is_told = False
             if self._clock() - self._told_s > STALE_S:
                 self._state = ClusterState()
         self._asked_s = self._clock()

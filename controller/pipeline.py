@@ -11,7 +11,7 @@ from cluster.errors import HuggingGPTError
 from cluster.logs import logger
 from cluster.memory_share import memory_share
 from cluster.messages import OUT_OF_TIME, ArtifactRef, Done, Failed
-from cluster.metrics import Stage
+from cluster.metrics import Stage, count_replan, count_step, observe_first_step
 from cluster.settings import Limits
 from cluster.state import ClusterState
 from controller.admission import Admission
@@ -81,6 +81,8 @@ class Pipeline:
                     await self._answer(request, run, emit, given)
             finally:
                 run.add_up()
+                if run.first_step_s is not None:
+                    observe_first_step(run.first_step_s)
         return run
 
     async def planned(self, request: Request) -> Run:
@@ -218,6 +220,7 @@ class Pipeline:
         result = ended.result
         run.results[result.step_id] = result
         run.step_ended(result.step_id)
+        count_step(result, reused=ended.reused, was_kept=ended.was_kept)
         if ended.reused:
             run.reused.add(result.step_id)
         if isinstance(result, Done) and not ended.was_kept:
@@ -239,6 +242,7 @@ class Pipeline:
                 if step.id not in run.results:
                     run.results[step.id] = Failed(step.id, step.task, STOPPED, OUT_OF_TIME)
                     emit(StepEnded(run.results[step.id]))
+                    count_step(run.results[step.id])
 
     async def _planned_again(self, request: Request, run: Run, loss: Loss, emit: Emit) -> tuple[Step, ...]:
         """Stages one and two for what is missing: adds steps to the run, none where planning gives none."""
@@ -255,6 +259,7 @@ class Pipeline:
         run.plan, run.choices = Plan((*run.plan.steps, *more.steps)), {**run.choices, **choices}
         self._count_planning(run, more)
         run.replans.append(Replan(reason, tuple(step.id for step in more.steps)))
+        count_replan()
         emit(PlanMade(Plan(more.steps), choices, len(run.replans), reason))
         return more.steps
 

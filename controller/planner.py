@@ -11,7 +11,6 @@ import yaml
 
 from cluster.chat import ChatModel, Message, Reply, ReplyTiming
 from cluster.errors import LanguageModelError, LanguageModelTimeout, PlanError
-from cluster.metrics import count_tokens
 from cluster.settings import Planning
 from cluster.tasks import TASKS, Option, Task, TaskSpec
 from controller.plan import Plan
@@ -110,9 +109,7 @@ class Planner:
 
     async def _draft(self, messages: Sequence[Message], schema: dict[str, Any]) -> Reply:
         settings = self._settings
-        reply = await self._chat.reply(messages, max_tokens=settings.max_tokens, timeout_s=settings.timeout_s, schema=schema)
-        count_tokens(reply.tokens_in, reply.tokens_out)
-        return reply
+        return await self._chat.reply(messages, max_tokens=settings.max_tokens, timeout_s=settings.timeout_s, schema=schema)
 
     async def _streamed(self, messages: Sequence[Message], schema: dict[str, Any], request: Request, tell: Tell) -> Reply:
         """A stream that breaks off is asked for again as a whole: of a reply that is not streamed the client repeats what failed."""
@@ -124,23 +121,19 @@ class Planner:
 
         settings = self._settings
         try:
-            reply = await self._chat.written(messages, read, max_tokens=settings.max_tokens, timeout_s=settings.timeout_s, schema=schema)
+            return await self._chat.written(messages, read, max_tokens=settings.max_tokens, timeout_s=settings.timeout_s, schema=schema)
         except LanguageModelTimeout:
             raise
         except LanguageModelError:
             tell(None)
             return await self._draft(messages, schema)
-        count_tokens(reply.tokens_in, reply.tokens_out)
-        return reply
 
     async def _drafts(self, messages: Sequence[Message], schema: dict[str, Any], request: Request, tell: Tell | None) -> Sequence[Reply]:
         settings = self._settings
         if settings.samples == 1:
             return [await self._draft(messages, schema) if tell is None else await self._streamed(messages, schema, request, tell)]
         limits: dict[str, Any] = {"max_tokens": settings.max_tokens, "timeout_s": settings.timeout_s}
-        replies = await self._chat.samples(messages, count=settings.samples, temperature=settings.temperature, schema=schema, **limits)
-        count_tokens(replies[0].tokens_in, replies[0].tokens_out)
-        return replies
+        return await self._chat.samples(messages, count=settings.samples, temperature=settings.temperature, schema=schema, **limits)
 
     def _agreed(self, drafts: Sequence[Reply], request: Request) -> Plan:
         """The plan that the readable drafts agree on. Raises what is wrong with the first when none can be read."""

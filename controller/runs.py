@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from cluster.errors import NotFound, Overloaded, RunEnded
+from cluster.errors import NotFound, RunEnded
 from cluster.logs import logger
 from controller.live_run import Answers, LiveRun
 from controller.openai_schema import COMPLETION_PREFIX, shown
@@ -114,8 +114,8 @@ class Runs:
     def _ended(self, live: LiveRun) -> None:
         live.end()
         del self._live[live.request.id]
-        if isinstance(live.error, Overloaded) and not live.log.count:
-            return  # it never was a run
+        if live.was_refused:
+            return
         record = live.log.record or b""
         self._past.keep(live.request.id, live.log, len(record))
         if live.request.terms.keeps_results:

@@ -12,7 +12,6 @@ from cluster.catalogue import ModelCard
 from cluster.chat import ChatModel, Message
 from cluster.errors import BadRequest, HuggingGPTError, LanguageModelError, ModelUnavailable, NotFound, PlanError
 from cluster.language import detect_language
-from cluster.metrics import count_tokens
 from cluster.settings import LanguageModelClient, Selecting
 from cluster.state import ClusterState, ModelView
 from cluster.tasks import TASKS, Media, Option, Task
@@ -185,7 +184,6 @@ class Selector:
         try:
             timeout_s = min(self._timeout_s, within_s)
             reply = await self._chat.reply(messages, max_tokens=60 * len(steps), timeout_s=timeout_s, schema=schema)
-            count_tokens(reply.tokens_in, reply.tokens_out)
             picked = json.loads(reply.text).items()
             return {step_id: model for step_id, model in picked if isinstance(model, str) and model in choices.get(step_id, ())}
         except (LanguageModelError, json.JSONDecodeError, AttributeError):

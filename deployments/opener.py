@@ -1,10 +1,12 @@
-"""ModelOpener: from a card to files on this machine, and from the files to a model in memory. Blocks; knows no Ray and no clock."""
+"""ModelOpener: from a card to files on this machine, and from the files to a model in memory. Blocks; knows no clock."""
 
+from functools import partial
 from pathlib import Path
 
 from cluster.catalogue import ModelCard
 from cluster.chat import OpenAIChat
 from cluster.errors import ModelError
+from cluster.metrics import Use, observe_reply
 from cluster.settings import AppSettings
 from deployments.llm_expert import LanguageExpert
 from deployments.model import Model
@@ -33,7 +35,8 @@ class ModelOpener:
     def load(self, card: ModelCard, folder: Path | None) -> Model:
         """Raises ModelError, and whatever the model's library throws."""
         if card.loader == LANGUAGE_EXPERT:
-            return LanguageExpert(OpenAIChat.from_settings(self._settings.llm), self._settings.llm.timeout_s)
+            chat = OpenAIChat.from_settings(self._settings.llm, partial(observe_reply, Use.EXPERT))
+            return LanguageExpert(chat, self._settings.llm.timeout_s)
         if card.loader not in LOADERS:
             raise ModelError(f"the card {card.id} names the loader {card.loader}, which is none of {', '.join(LOADERS)}")
         return LOADERS[card.loader](card, folder)

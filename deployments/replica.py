@@ -20,7 +20,7 @@ from cluster.catalogue import Catalogue, ModelCard
 from cluster.errors import HuggingGPTError, ModelError, NotFound
 from cluster.logs import log_to_stderr, logger, said_for
 from cluster.messages import OUT_OF_TIME, TIMEOUT, Done, Failed, FromStep, Input, OptionValue, Skipped, Span, TaskRequest, TaskResult, Value
-from cluster.metrics import TaskPart, count_error, count_fallback, observe_task
+from cluster.metrics import TaskPart, count_fallback, observe_task
 from cluster.settings import AppSettings, FamilySettings
 from cluster.state import ModelState, ReplicaState
 from cluster.tasks import TASKS, Media
@@ -359,11 +359,10 @@ def _value(source: Input, upstream: Sequence[Any]) -> Value:
 
 
 def _observe(result: TaskResult) -> None:
-    match result:
-        case Done(task=task, span=span):
-            observe_task(task, TaskPart.WAIT, max(0.0, span.started_s - span.arrived_s))
-            observe_task(task, TaskPart.RUN, span.finished_s - span.started_s - span.load_s)
-            if span.load_s:
-                observe_task(task, TaskPart.LOAD, span.load_s)
-        case Failed(kind=kind):
-            count_error(kind)
+    """What a step took; whether it failed is counted by the run."""
+    if isinstance(result, Done):
+        span = result.span
+        observe_task(result.task, TaskPart.WAIT, max(0.0, span.started_s - span.arrived_s))
+        observe_task(result.task, TaskPart.RUN, span.finished_s - span.started_s - span.load_s)
+        if span.load_s:
+            observe_task(result.task, TaskPart.LOAD, span.load_s)
