@@ -11,6 +11,7 @@ PIP_VERSION := 26.3
 PINS := cluster/constraints.txt
 TORCH := $(shell sed -n '/^torch==/p' $(PINS))
 # Only what is installed decides whether it is installed again, not when a file was touched.
+PROMETHEUS := $(BIN)/prometheus
 STAMP := $(VENV)/setup-$(firstword $(shell cat pyproject.toml $(PINS) | cksum))
 
 # On two cores that other work shares, torch's second busy thread can stall it for minutes.
@@ -29,7 +30,7 @@ define benchmark
 
 endef
 
-.PHONY: help demo test test-slow lint types serve bench load load-fakes answers plan-quality setup weights clean
+.PHONY: help demo test test-slow lint types serve bench load load-fakes answers plan-quality monitor setup weights clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -39,10 +40,10 @@ demo: SINCE := $(shell date +%s)
 demo: weights  ## start the service, ask five real requests, stop it
 	$(BIN)/python -m benchmarks.demo --since $(SINCE)
 
-test: weights  ## every test that takes seconds, on the real models and a local Ray
+test: weights $(PROMETHEUS)  ## every test that takes seconds, on the real models and a local Ray
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
-test-slow: weights  ## the tests that take minutes
+test-slow: weights $(PROMETHEUS)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not gpu" --timeout=3600
 
 lint: $(STAMP)  ## style, and who may import whom
@@ -72,10 +73,25 @@ plan-quality: $(STAMP)  ## the planner's scores: make plan-quality DATA=dev.json
 	@test -n "$(DATA)" || { echo "DATA is the file with TaskBench's records: make plan-quality DATA=dev.jsonl" >&2; exit 1; }
 	$(BIN)/python -m benchmarks.plan_quality --data "$(DATA)" --out benchmarks/results/plan_quality.json
 
+monitor: $(PROMETHEUS)  ## Prometheus on 127.0.0.1:9090 beside the service that runs, until Ctrl-C
+	$(BIN)/hgpt monitor
+
 setup: $(STAMP)  ## the environment, without the models
 
 weights: $(STAMP)  ## the models, checked by hash
 	@$(BIN)/hgpt models pull
+
+# The system's Prometheus, or Debian's package unpacked into the environment, which needs no root where the package lists are there.
+$(PROMETHEUS): | $(STAMP)
+	@if command -v prometheus promtool >/dev/null; then \
+		ln -sf "$$(command -v promtool)" "$$(command -v prometheus)" $(BIN)/; \
+	elif command -v apt-get >/dev/null && folder=$$(mktemp -d) && cd "$$folder" && \
+		{ apt-get -qq download prometheus 2>/dev/null || { apt-get -qq update && apt-get -qq download prometheus 2>/dev/null; }; } && \
+		dpkg-deb -x prometheus_*.deb . ; then \
+		cp usr/bin/promtool usr/bin/prometheus $(CURDIR)/$(BIN)/; rm -rf "$$folder"; \
+	else \
+		echo "There is no Prometheus here: tests that need it are skipped." >&2; \
+	fi
 
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one: make PYTHON=…")'

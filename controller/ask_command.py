@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import HuggingGPTError
-from controller.client import DEFAULT_URL, NO_WISHES, Client, Wishes, check_folder
+from controller.client import NO_WISHES, Client, Wishes, add_url_option, check_folder
 from controller.openai_schema import MOST_SEED
 from controller.progress import Progress, given
 from controller.terms import LEAST_TIMEOUT_S
@@ -43,7 +42,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def add_reply_options(parser: argparse.ArgumentParser, *, makes_files: bool = True) -> None:
     parser.add_argument("--json", action="store_true", help="print the whole record as JSON")
-    parser.add_argument("--url", default=os.environ.get("HGPT_URL", DEFAULT_URL), help="where the service is")
+    add_url_option(parser)
     if makes_files:
         parser.add_argument("--save", type=Path, metavar="DIR", help="where made files go (default: the current folder)")
 

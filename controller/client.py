@@ -1,5 +1,6 @@
 """A client of the HTTP door, as the commands use it: the openai SDK as anybody would use it, with its errors turned into one sentence."""
 
+import argparse
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,6 +86,15 @@ class Client:
             raise self._explained(exc) from exc
         return plan
 
+    def monitoring(self) -> dict[str, Any]:
+        """Where what the service measures can be had."""
+        try:
+            self._check()
+            found: dict[str, Any] = self._openai.get("/monitoring", cast_to=dict[str, Any])
+        except openai.OpenAIError as exc:
+            raise self._explained(exc) from exc
+        return found
+
     def save(self, artifacts: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
         """Downloads what the run made under its own names, without overwriting anything."""
         paths = []
@@ -132,6 +142,10 @@ class Client:
                 return HuggingGPTError(f"no service answers at {self._url}; start one with `hgpt serve`")
             case _:
                 return HuggingGPTError(f"the service at {self._url} failed: {exc}")
+
+
+def add_url_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", default=os.environ.get("HGPT_URL", DEFAULT_URL), help="where the service is")
 
 
 def read(path: Path) -> bytes:

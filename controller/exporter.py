@@ -1,4 +1,4 @@
-"""What GET /metrics says: the cluster's state as the board tells it, in Prometheus' text format. No Ray, no clock, nothing of this process.
+"""What GET /metrics says: the cluster's state as the board tells it, in Prometheus' text format: no clock, nothing of this process.
 
 Any replica of the ingress says the same, so that a scrape is right whichever of them answers; cluster/metrics.py tells where all else comes
 from. A family's replicas are numbered 0, 1, …, in the order of their ids: a replica that is replaced leaves its number to the next one.
@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from ray._private.worker import get_dashboard_url  # Ray 2.60 offers no public way
 
 from cluster.state import ClusterState, ReplicaState
 
@@ -32,6 +33,12 @@ def exposition(state: ClusterState, families: Sequence[str], *, is_told: bool) -
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_State(state, families, is_told))
     return generate_latest(registry)
+
+
+def ray_service_discovery() -> str | None:
+    """The address where Ray's dashboard lists the metrics agents of all nodes for Prometheus; None where there is no dashboard."""
+    address = get_dashboard_url()  # type: ignore[no-untyped-call]
+    return f"http://{address}/api/prometheus/sd" if address else None
 
 
 class _State(Collector):

@@ -30,7 +30,7 @@ from controller.candidates import Candidates
 from controller.conversation import read_conversation
 from controller.estimate import critical_path_s
 from controller.events import plan_as_json
-from controller.exporter import MEDIA_TYPE, exposition
+from controller.exporter import MEDIA_TYPE, exposition, ray_service_discovery
 from controller.intake import FILE_ID_PREFIX, Intake
 from controller.live_run import LiveRun
 from controller.live_state import LiveState
@@ -276,6 +276,11 @@ class Ingress:
         """The cluster's state for Prometheus; what processes count goes through Ray's agents (cluster/metrics.py)."""
         state = await self._live_state.cluster_state()
         return Response(exposition(state, sorted(self._settings.families), is_told=self._live_state.is_told), media_type=MEDIA_TYPE)
+
+    @door.get("/v1/monitoring")
+    async def monitoring(self) -> Response:
+        """Where Prometheus finds what is to be scraped: an http_sd_config of Ray's, null where this Ray has no dashboard."""
+        return JSONResponse({"object": "monitoring", "ray_service_discovery": ray_service_discovery()})
 
     @door.get("/healthz")
     async def healthz(self) -> Response:

@@ -1,9 +1,9 @@
 """Weightless, deterministic stand-ins for experts and for the LLM: dry runs of a configuration, tests and benchmarks.
 
-FakeExpert obeys its prompt, or its text when the task takes no prompt: "10 ms" takes 10 ms, "fail" fails. A text comes back with a mark,
-a recording with its last byte changed, so that no two steps store the same bytes.
+FakeExpert obeys its prompt, or its text when the task takes no prompt: "10 ms" takes 10 ms, "fail" fails, "crash" throws. A text comes
+back with a mark, a recording with its last byte changed, so that no two steps store the same bytes.
 EchoLanguageModel plans what the request tells it: the JSON after "plan:" is the plan, also when it is asked to repair it;
-without one no step is run.
+without one no step is run. A token is a word to it.
 """
 
 import asyncio
@@ -45,6 +45,8 @@ class FakeExpert:
             await asyncio.sleep(float(wait.group(1)) / 1000)
         if "fail" in told:
             return ModelError(f"told to fail: {told}")
+        if "crash" in told:
+            raise RuntimeError(f"told to crash: {told}")
         if isinstance(given, Path) and TASKS[call.task].output is Media.AUDIO:
             return Output(MediaOutput(await asyncio.to_thread(changed, given), "audio/wav", "changed.wav"))
         return Output(f"{given}+")
@@ -79,6 +81,12 @@ def _reply(request: ChatRequest) -> str:
     return next((_MARK.sub("", plan.group(1)) for plan in told if plan), "{}")
 
 
+def _usage(request: ChatRequest, reply: str) -> dict[str, int]:
+    read = sum(len(str(message.get("content")).split()) for message in request.messages)
+    written = len(reply.split())
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
 @door.exception_handler(RequestValidationError)
 async def _unreadable(_request: Request, exc: RequestValidationError) -> JSONResponse:
     place = ".".join(map(str, exc.errors()[0]["loc"]))
@@ -110,15 +118,16 @@ class EchoLanguageModel:
     async def complete(self, request: ChatRequest) -> Response:
         text = _reply(request)
         if request.stream:
-            return StreamingResponse(self._streamed(text), media_type="text/event-stream")
+            return StreamingResponse(self._streamed(text, _usage(request, text)), media_type="text/event-stream")
         message = {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return JSONResponse({**self._head("chat.completion"), "choices": [choice]})
+        return JSONResponse({**self._head("chat.completion"), "choices": [choice], "usage": _usage(request, text)})
 
-    async def _streamed(self, text: str) -> AsyncIterator[str]:
+    async def _streamed(self, text: str, usage: dict[str, int]) -> AsyncIterator[str]:
         for delta, reason in (({"role": "assistant", "content": text}, None), ({}, "stop")):
             choice = {"index": 0, "delta": delta, "finish_reason": reason}
             yield f"data: {json.dumps({**self._head('chat.completion.chunk'), 'choices': [choice]})}\n\n"
+        yield f"data: {json.dumps({**self._head('chat.completion.chunk'), 'choices': [], 'usage': usage})}\n\n"
         yield "data: [DONE]\n\n"
 
     def _head(self, kind: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What the monitoring asks, for the tests."""
