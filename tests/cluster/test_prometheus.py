@@ -234,13 +234,10 @@ def test_every_alert_was_loaded_and_can_be_evaluated(prometheus: Prometheus) -> 
 
 def test_a_second_prometheus_on_the_port_is_refused_in_a_sentence(prometheus: Prometheus, service: str) -> None:
     port = prometheus.url.rpartition(":")[2]
-    done = subprocess.run(
-        [sys.executable, "-m", "controller.cli", "monitor", "--url", service, "--port", port], capture_output=True, text=True, check=False
-    )
-    assert (
-        done.returncode == 1
-        and done.stderr == f"hgpt: Prometheus cannot listen on port {port}: Address already in use; choose another --port\n"
-    )
+    command = [sys.executable, "-m", "controller.cli", "monitor", "--url", service, "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"hgpt: Prometheus cannot listen on port {port}: Address already in use; choose another --port\n"
 
 
 def test_runs_go_on_when_prometheus_is_gone(prometheus: Prometheus, ask: Asker, service: str) -> None:
