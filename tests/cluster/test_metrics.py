@@ -1,8 +1,10 @@
 """What Prometheus would see: the node agents' scrape pages, found as Ray tells Prometheus to find them."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,19 @@ import httpx
 import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from ray.util.metrics import Histogram
 
 from benchmarks.fakes import message, wait
-from cluster.metrics import Stage, TaskPart
+from cluster.metrics import METRICS, SECONDS, Stage, TaskPart
+from cluster.tasks import Task
+from controller.exporter import GAUGES
+from controller.run_ids import new_run_id
 
 pytestmark = pytest.mark.cluster
 
 REPORT_TIMEOUT_S = 20.0
+REPORT_S = 1.0  # between two reports of a process to its node's agent: see conftest.py
+TASKS_HERE = 6  # that the fake model does
 HISTOGRAM: tuple[tuple[str, dict[str, str]], ...] = (("count", {}), ("bucket", {"le": "0.25"}), ("sum", {}))
 
 
@@ -48,10 +56,70 @@ def test_failed_steps_and_refused_runs_are_counted_by_code(http: httpx.Client) -
     assert await_value("ray_hgpt_errors_total", {"code": "no_plan"}, run_errors + 1) == run_errors + 1
 
 
+def test_a_thousand_varied_requests_make_no_more_series_than_a_hundred(http: httpx.Client) -> None:
+    ask_for_all_sorts(http, range(100))
+    await_value("ray_hgpt_runs_total", {"status": "failed"}, 1)
+    few = series(http)
+    ask_for_all_sorts(http, range(100, 1100))
+    time.sleep(2 * REPORT_S)
+    many = series(http)
+    assert {name for name, _ in many} >= {"ray_hgpt_stage_seconds_bucket", "ray_hgpt_steps_total", "hgpt_replicas"}
+    assert len(many) <= len(few) * 1.1, sorted(many - few)
+    assert len(many) <= most_series()
+
+
+def series(http: httpx.Client) -> set[tuple[str, str]]:
+    """Name and labels of every series of ours."""
+    families = [*scraped(), *text_string_to_metric_families(http.get("/metrics").text)]
+    ours = [sample for family in families for sample in family.samples if sample.name.startswith(("ray_hgpt_", "hgpt_"))]
+    return {(sample.name, json.dumps(sample.labels, sort_keys=True)) for sample in ours}
+
+
+def most_series() -> int:
+    """By the declarations, where three processes (the ingress and two replicas) do the six tasks that are deployed."""
+    most = 0
+    for metric in METRICS.values():
+        its_series = len(SECONDS) + 3 if metric.kind is Histogram else 1  # the last bucket, the sum, the count
+        most += its_series * math.prod(TASKS_HERE if values is Task else len(list(values)) for values in metric.labels.values())
+    return 3 * most + sum(2 ** len(labels) for _, labels in GAUGES.values())  # one family, two replicas
+
+
+def ask_for_all_sorts(http: httpx.Client, numbers: range) -> None:
+    """What no two people would ask alike: plans, texts, files, models, keys; and what is refused."""
+
+    def one(n: int) -> None:
+        headers = {"authorization": f"Bearer key-{n}", "x-request-id": f"request-{n}"}
+        match n % 10:
+            case 0:
+                http.get(f"/v1/runs/{new_run_id()}", headers=headers)
+            case 1:
+                http.get(f"/nowhere/{n}", headers=headers)
+            case 2:
+                http.post("/v1/chat/completions", content=f"{{no json {n}", headers=headers)
+            case 3:
+                http.post("/v1/chat/completions", json=asking({f"cannot {n}": "text-to-image"}), headers=headers)
+            case 4:
+                file = http.post("/v1/files", files={"file": (f"{n}.txt", f"text {n}".encode())}).json()["id"]
+                http.post("/v1/chat/completions", json=asking({"s1": ["summarization", "f1"]}, file), headers=headers)
+            case 5:
+                http.post("/v1/chat/completions", json=asking({"s1": wait(f"{n}", "fail"), "s2": wait("s1", f"{n}")}), headers=headers)
+            case _:
+                task = ("summarization", "text-classification")[n % 2]
+                http.post("/v1/chat/completions", json=asking({"s1": [task, {"text": f"{n} things"}]}, user=f"user {n}"), headers=headers)
+
+    with ThreadPoolExecutor(16) as clients:
+        list(clients.map(one, numbers))
+
+
+def asking(plan: Mapping[str, Any], *files: str, **more: str) -> dict[str, Any]:
+    parts = [{"type": "file", "file": {"file_id": file}} for file in files]
+    return {"messages": [{"role": "user", "content": [*parts, {"type": "text", "text": message(plan)}]}], **more}
+
+
 def test_no_label_holds_an_id_or_what_a_person_wrote(http: httpx.Client) -> None:
     ask(http, {"s1": wait("go", "a secret of 1 ms")})
     await_labels("ray_hgpt_task_seconds", "task", bool)
-    ours = {"stage", "task", "part", "code", "direction", "le"}
+    ours = {"stage", "task", "part", "code", "direction", "use", "status", "outcome", "le"}
     rays = {"Component", "NodeAddress", "SessionName", "Version", "WorkerId"}
     for family in scraped():
         if family.name.startswith("ray_hgpt_"):

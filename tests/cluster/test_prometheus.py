@@ -159,7 +159,7 @@ def test_the_p95_of_every_stage_is_that_of_the_runs_own_records(prometheus: Prom
 
 def bucket_of(seconds: float) -> tuple[float, float]:
     edges = [0.0, *SECONDS, math.inf]
-    place = bisect_left(edges, seconds)
+    place = max(1, bisect_left(edges, seconds))
     return edges[place - 1], edges[place]
 
 
