@@ -16,6 +16,7 @@ from controller.budget import Budget
 
 WEIGHT = 0.2  # of the newest run, in the mean of what runs take
 FIRST_GUESS_S = 5.0  # what a run takes, before one has ended
+TELL_S = 1.0
 LONGEST_WAIT_S = 120  # the openai client waits no longer, whatever it is told
 
 
@@ -50,6 +51,12 @@ class Admission:
             self._usual_s += WEIGHT * (self._clock() - started_s - self._usual_s)
             self._count(-1)
 
+    async def tell_on(self) -> None:
+        """For ever: a gauge that nobody sets again is dropped after two reports to the node's agent."""
+        while True:
+            set_runs_in_flight(self._in_flight, self._limits.max_runs_in_flight)
+            await asyncio.sleep(TELL_S)
+
     def retry_after_s(self) -> int:
         """Whole seconds. With n runs of usually t seconds in flight one ends every t / n; those who are refused get one place each."""
         place_s = self._usual_s / max(1, self._in_flight)
@@ -74,4 +81,3 @@ class Admission:
         self._in_flight += change
         if not self._in_flight:
             self._promised_s = 0.0  # whoever was told to come later would find room now
-        set_runs_in_flight(self._in_flight, self._limits.max_runs_in_flight)

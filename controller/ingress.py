@@ -121,6 +121,7 @@ class Ingress:
         hub = Hub(settings.hub) if settings.hub.enabled else None
         candidates = Candidates(catalogue, settings.families, hub, settings.hub)
         self._tasks = candidates.tasks
+        self._telling: asyncio.Task[None] | None = None
         self._intake = Intake(self._artifacts, settings.limits, {media for task in candidates.tasks for media in TASKS[task].inputs})
         planning = OpenAIChat.from_settings(settings.planner_llm or settings.llm, partial(observe_reply, Use.PLAN))
         self._checked = [planning, *([chats[Use.ANSWER]] if settings.planner_llm else [])]
@@ -281,6 +282,11 @@ class Ingress:
     async def monitoring(self) -> Response:
         """Where Prometheus finds what is to be scraped: an http_sd_config of Ray's, null where this Ray has no dashboard."""
         return JSONResponse({"object": "monitoring", "ray_service_discovery": ray_service_discovery()})
+
+    async def check_health(self) -> None:
+        """Serve asks at the start, and every few seconds; what goes on for ever begins with the first time."""
+        if self._telling is None:
+            self._telling = asyncio.create_task(self._pipeline.tell_on())
 
     @door.get("/healthz")
     async def healthz(self) -> Response:

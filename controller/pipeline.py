@@ -99,6 +99,10 @@ class Pipeline:
                 await self._planner.prime()
                 self._is_primed = True
 
+    async def tell_on(self) -> None:
+        """For ever: how many runs are in flight, for the metrics."""
+        await self._admission.tell_on()
+
     def retry_after_s(self) -> int:
         """When whoever is refused should come again."""
         return self._admission.retry_after_s()

@@ -38,6 +38,9 @@ RUNS = 40
 SLOW_MS, FAST_MS = 320, 20  # of a run's only step; every eighth run is slow
 PATIENCE_S = 60.0
 
+WRONG_MODEL = {
+    "plan": {"steps": [{"id": "s1", "task": "summarization", "inputs": [{"text": "go"}], "model": "nobody/nothing"}]},
+}
 T = TypeVar("T")
 
 
@@ -170,7 +173,7 @@ def test_all_that_happens_is_counted(prometheus: Prometheus, ask: Asker, service
     refused = sum(reply.status_code == 429 for reply in replies)
     again = ask({"s1": wait("go", "fail")}, {"s1": ["summarization", {"text": "instead"}]}).json()["run"]
     assert [bool(replan["steps"]) for replan in again["replans"]] == [True]
-    assert ask({"cannot": "text-to-image"}).status_code == 422
+    assert httpx.post(f"{service}/v1/runs", json=WRONG_MODEL, timeout=30).status_code == 400
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{service}/v1/runs", json={"plan": {"steps": [slow_step()]}}, timeout=1)
 
@@ -180,7 +183,7 @@ def test_all_that_happens_is_counted(prometheus: Prometheus, ask: Asker, service
 
     found = until(news, "the count of refused and cancelled runs")
     assert found["status completed"] == 3 * PLACES - refused + 1 and (found["status failed"], found["status cancelled"]) == (1, 1)
-    assert (found["code no_plan"], found["code overloaded"], found["code model_error"], found["replans"]) == (1, refused, 1, 1)
+    assert (found["code invalid_request"], found["code overloaded"], found["code model_error"], found["replans"]) == (1, refused, 1, 1)
     shared = found.get("outcome shared", 0) + found.get("outcome kept", 0)
     assert found["outcome computed"] + shared == 3 * PLACES - refused + 1 and shared > 0 and found["outcome failed"] == 1
 
