@@ -11,8 +11,9 @@ from typing import Any
 
 from cluster.errors import HuggingGPTError
 from controller.client import NO_WISHES, Client, Wishes, add_url_option, check_folder
+from controller.live_progress import Follower, progress_on
 from controller.openai_schema import MOST_SEED
-from controller.progress import Progress, given
+from controller.run_view import given
 from controller.terms import LEAST_TIMEOUT_S
 
 BAR = 30  # characters of a bar that is the whole
@@ -63,7 +64,7 @@ def ask(
     *,
     wishes: Wishes = NO_WISHES,
     folder: Path,
-    progress: Progress,
+    progress: Follower,
     answer_is_shown: bool = True,
 ) -> Asked:
     """Asks the service at `url`, and saves in `folder` what it made. Raises HuggingGPTError with one sentence."""
@@ -72,7 +73,7 @@ def ask(
     return Asked(record, answer, tuple(client.save(record["artifacts"], folder)))
 
 
-def follow(chunks: Iterable[Mapping[str, Any]], progress: Progress, *, answer_is_shown: bool) -> tuple[dict[str, Any], str]:
+def follow(chunks: Iterable[Mapping[str, Any]], progress: Follower, *, answer_is_shown: bool) -> tuple[dict[str, Any], str]:
     """Shows a run while it goes on; gives its record and its answer. Raises HuggingGPTError when it breaks off."""
     record: dict[str, Any] = {}
     answer = ""
@@ -86,13 +87,14 @@ def follow(chunks: Iterable[Mapping[str, Any]], progress: Progress, *, answer_is
         record = chunk.get("run") or record
     if not record:
         raise HuggingGPTError("the service closed the stream before the answer was complete")
+    progress.ended(record)
     return record, answer
 
 
 def ask_command(args: argparse.Namespace) -> int:
     if args.save:
         check_folder(args.save)
-    with Progress(sys.stderr) as progress:
+    with progress_on(sys.stderr) as progress:
         asked = ask(
             args.url,
             args.request,

@@ -7,6 +7,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.markup import escape
 
+from controller.run_view import given
+
 TEXT_SHOWN = 70  # characters of a step's text
 
 
@@ -46,6 +48,9 @@ class Progress:
         self._status.stop()
         print(text, end="", flush=True)
 
+    def ended(self, record: Mapping[str, Any]) -> None:
+        """All was said."""
+
     def _plan(self, event: Mapping[str, Any]) -> None:
         steps = event["plan"]
         if event.get("replan"):
@@ -78,13 +83,6 @@ def _step(step: Mapping[str, Any]) -> str:
     shown = escape(_short(", ".join(map(given, [*step["inputs"], *step["options"].values()]))))
     why = step["reason"].partition(";")[0]  # the score is for the record
     return f"{step['id']}  {step['task']}({shown})  [dim]{step['model']}, {why}[/]"
-
-
-def given(value: Any) -> str:
-    """An input or an option of a step: the id or the text that it is."""
-    if isinstance(value, Mapping):
-        return str(next(iter(value.values())))
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _short(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from cluster.errors import BadRequest
 from controller.ask_command import Asked, add_reply_options, add_run_options, follow, print_outcome
 from controller.client import Client, Wishes, check_folder, read
-from controller.progress import Progress
+from controller.live_progress import progress_on
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -27,7 +27,7 @@ def run_command(args: argparse.Namespace) -> int:
     if args.save:
         check_folder(args.save)
     client = Client(args.url)
-    with Progress(sys.stderr) as progress:
+    with progress_on(sys.stderr) as progress:
         wishes = Wishes((), args.timeout, args.seed, args.no_reuse)
         record, answer = follow(client.run(plan, wishes), progress, answer_is_shown=not args.json)
     asked = Asked(record, answer, tuple(client.save(record["artifacts"], args.save or Path())))
