@@ -14,6 +14,7 @@ from controller.terminal_text import one_line, seconds
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SPINS_PER_S = 8
 GAP = "  "
+MARGIN_CELLS = 2  # at the right edge: the "^C" that a terminal shows after the last line must not wrap it
 TIME_CELLS = 7
 LEAST_DETAIL_CELLS = 14  # below which there is no such column
 WIDE_CELLS = 130  # from which there is room for why a model was chosen
@@ -66,22 +67,23 @@ class GraphView:
         self._is_last = is_last
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield self._head(options.max_width)
+        width = max(1, options.max_width - MARGIN_CELLS)
+        yield self._head(width)
         for sentence in self._view.withdrawn:
-            yield _cut(Text(f"{GAP}{one_line(sentence)}", "yellow"), options.max_width)
+            yield _cut(Text(f"{GAP}{one_line(sentence)}", "yellow"), width)
         rows = [(group, [_Row(self._view.steps[step], front) for front, step in self._lines(group)]) for group in self._view.rounds]
-        columns = _columns([row for _, group in rows for row in group], options.max_width)
+        columns = _columns([row for _, group in rows for row in group], width)
         room = None if self._is_last else max(1, options.size.height - 2 - len(self._view.withdrawn) - len(rows))
         shown, has_notes = self._shown([row for _, group in rows for row in group], room)
         for group, its_rows in rows:
             if group.why is not None:
-                yield _cut(Text(f"{GAP}planned again, since {one_line(group.why)}", "yellow"), options.max_width)
+                yield _cut(Text(f"{GAP}planned again, since {one_line(group.why)}", "yellow"), width)
             for row in its_rows:
                 if row.step.id in shown:
-                    yield self._line(row, columns, options.max_width)
-                    yield from self._notes(row, columns, console, options.max_width) if has_notes else ()
+                    yield self._line(row, columns, width)
+                    yield from self._notes(row, columns, console, width) if has_notes else ()
         if left := [step for step in self._view.steps.values() if step.id not in shown]:
-            yield _cut(Text(f"{GAP}⋮ {len(left)} more: {_counts(left)}", "dim"), options.max_width)
+            yield _cut(Text(f"{GAP}⋮ {len(left)} more: {_counts(left)}", "dim"), width)
 
     def _lines(self, group: Round) -> list[tuple[str, str]]:
         return graph_lines({step: self._view.steps[step].needs for step in group.steps})

@@ -16,7 +16,7 @@ from controller.run_view import RunView
 from controller.terminal_text import many_lines, seconds
 
 REFRESHES_PER_S = 8.0
-STAGES = {"plan": "planning", "select": "choosing", "execute": "running", "answer": "answering"}  # of a run's record
+STAGES = {"plan": "plan", "select": "choose", "execute": "run", "answer": "answer"}  # of a run's record, as they are said
 
 
 class Follower(Protocol):
@@ -81,7 +81,7 @@ class LiveProgress:
         stages = [(word, took[stage]) for stage, word in STAGES.items() if stage in took]
         if stages and "total" in took:
             told = ", ".join(f"{word} {seconds(took_s)}" for word, took_s in stages)
-            self._console.print(f"{seconds(took['total'])} in all: {told}", style="dim", markup=False)
+            self._console.print(f"{told}; {seconds(took['total'])} in all", style="dim", markup=False)
 
     def _end_line(self) -> None:
         if self._last_words not in ("", "\n"):
