@@ -57,6 +57,10 @@ class Admission:
             set_runs_in_flight(self._in_flight, self._limits.max_runs_in_flight)
             await asyncio.sleep(TELL_S)
 
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
     def retry_after_s(self) -> int:
         """Whole seconds. With n runs of usually t seconds in flight one ends every t / n; those who are refused get one place each."""
         place_s = self._usual_s / max(1, self._in_flight)

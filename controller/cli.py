@@ -1,11 +1,11 @@
-"""`hgpt`: ask, plan, run, serve, models, monitor. Parses and dispatches; every command is a file of its own."""
+"""`hgpt`: ask, plan, run, top, serve, models, monitor. Parses and dispatches; every command is a file of its own."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from cluster.errors import HuggingGPTError
-from controller import ask_command, models_command, monitor_command, run_command, serve_command
+from controller import ask_command, models_command, monitor_command, run_command, serve_command, top_command
 
 FAILED = 1
 
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     """Every command; the parsed arguments carry `run`, which does it."""
     whole = argparse.ArgumentParser(prog="hgpt", description="Ask a cluster of AI models in plain words, with files.")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (ask_command, run_command, serve_command, models_command, monitor_command):
+    for module in (ask_command, run_command, top_command, serve_command, models_command, monitor_command):
         module.add_parser(commands)
     return whole
 

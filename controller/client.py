@@ -18,6 +18,7 @@ from controller.openai_schema import MODEL
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 1800.0
+CLUSTER_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,16 @@ class Client:
             raise self._explained(exc) from exc
         return found
 
+    def cluster(self) -> dict[str, Any]:
+        """What GET /v1/cluster tells."""
+        try:
+            cluster: Any = self._openai.get("/cluster", cast_to=dict[str, Any], options={"timeout": CLUSTER_TIMEOUT_S})
+        except openai.OpenAIError as exc:
+            raise self._explained(exc, CLUSTER_TIMEOUT_S) from exc
+        if not isinstance(cluster, dict) or cluster.get("object") != "cluster":
+            raise HuggingGPTError(f"what answers at {self._url} is no HuggingGPT service: GET {self._url}/v1/cluster gave something else")
+        return cluster
+
     def save(self, artifacts: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
         """Downloads what the run made under its own names, without overwriting anything."""
         paths = []
@@ -132,12 +143,12 @@ class Client:
             parts.append({"type": "file", "file": {"file_id": uploaded.id}})
         return [{"role": "user", "content": [*parts, {"type": "text", "text": request}]}]
 
-    def _explained(self, exc: openai.OpenAIError) -> HuggingGPTError:
+    def _explained(self, exc: openai.OpenAIError, timeout_s: float = TIMEOUT_S) -> HuggingGPTError:
         match exc:
             case openai.APIStatusError(body={"message": str(message)}) | openai.APIError(body={"message": str(message)}):
                 return HuggingGPTError(message)
             case openai.APITimeoutError():
-                return HuggingGPTError(f"no answer from {self._url} within {TIMEOUT_S:g} s")
+                return HuggingGPTError(f"no answer from {self._url} within {timeout_s:g} s")
             case openai.APIConnectionError():
                 return HuggingGPTError(f"no service answers at {self._url}; start one with `hgpt serve`")
             case _:

@@ -27,6 +27,7 @@ from cluster.tasks import TASKS
 from controller import openai_schema
 from controller.body_limit import BodyLimit
 from controller.candidates import Candidates
+from controller.cluster_watch import ClusterWatch
 from controller.conversation import read_conversation
 from controller.estimate import critical_path_s
 from controller.events import plan_as_json
@@ -139,6 +140,7 @@ class Ingress:
             is_stored=self._is_stored,
             shares_results=settings.caching.shared,
         )
+        self._cluster = ClusterWatch(self._live_state, settings, self._pipeline)
         store = RunStore(f"{settings.artifacts.rstrip('/')}/runs", settings.runs.keep_s)
         self._runs = Runs(self._pipeline, store, Peers(ask_replicas))
         limit = int(settings.limits.max_files * settings.limits.max_upload_bytes * BASE64_GROWTH) + ENVELOPE_BYTES
@@ -238,6 +240,11 @@ class Ingress:
     async def told_here(self, run_id: str, after: int, silence_s: float) -> Told | None:
         """For the other replicas."""
         return await self._runs.told_here(run_id, after, silence_s)
+
+    @door.get("/v1/cluster")
+    async def cluster(self) -> Response:
+        """Nodes, replicas and their models, deployments, and of this ingress replica the runs in flight and their latencies."""
+        return JSONResponse(await self._cluster.as_json())
 
     @door.get("/v1/models")
     async def models(self) -> Response:

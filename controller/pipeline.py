@@ -22,6 +22,7 @@ from controller.estimate import estimates
 from controller.events import Emit, Event, PlanMade, StepEnded, StepStarted
 from controller.flights import Flights
 from controller.graph import GraphRun, run_graph
+from controller.latencies import Latencies
 from controller.plan import Plan, Step
 from controller.plan_json import GivenPlan
 from controller.planner import Planned, Planner
@@ -68,6 +69,7 @@ class Pipeline:
         self._admission = Admission(limits, memory_share)
         self._priming = asyncio.Lock()
         self._is_primed = False
+        self.latencies = Latencies()
 
     async def answer(self, request: Request, emit: Emit, given: GivenPlan | None = None, run: Run | None = None) -> Run:
         """The whole way, under the plan that is `given` or the planner's. A step's failure is in the record.
@@ -83,6 +85,7 @@ class Pipeline:
                 run.add_up()
                 if run.first_step_s is not None:
                     observe_first_step(run.first_step_s)
+                self.latencies.add(run.seconds)
         return run
 
     async def planned(self, request: Request) -> Run:
@@ -102,6 +105,10 @@ class Pipeline:
     async def tell_on(self) -> None:
         """For ever: how many runs are in flight, for the metrics."""
         await self._admission.tell_on()
+
+    @property
+    def runs_in_flight(self) -> int:
+        return self._admission.in_flight
 
     def retry_after_s(self) -> int:
         """When whoever is refused should come again."""
