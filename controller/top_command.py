@@ -56,7 +56,7 @@ def follow(client: Client, cluster: Mapping[str, Any], url: str, console: Consol
                     cluster, told_s = client.cluster(), time.monotonic()
                     view = TopView(cluster, url)
                 except HuggingGPTError as exc:
-                    view = TopView(cluster, url, f"{exc.message} (this is {time.monotonic() - told_s:.0f} s old; trying again)")
+                    view = TopView(cluster, url, f"no news for {time.monotonic() - told_s:.0f} s, trying again: {exc.message}")
         except KeyboardInterrupt:
             return
 

@@ -41,7 +41,7 @@ class TopView:
         told = f"{_counted(alive, 'node')}, {_counted(str(len(replicas)), 'replica')}, "
         told += f"{ingress['runs_in_flight']} of {ingress['max_runs_in_flight']} runs in flight"
         at = time.strftime("%H:%M:%S", time.localtime(self._cluster["time_s"]))
-        head = Text.assemble(("hgpt top", "bold"), "  ", (one_line(self._url), "dim"), "  ", told)
+        head = Text.assemble(("hgpt top", "bold"), "  ", told, "  ", (one_line(self._url), "dim"))
         head.truncate(max(1, width - len(at) - 1), overflow="ellipsis", pad=True)
         return _line(head.append(f" {at}", "dim"))
 
@@ -62,14 +62,15 @@ class TopView:
 
     def _replicas(self, width: int) -> RenderableType:
         names = {node["id"]: one_line(node["name"]) for node in self._cluster["nodes"] or ()}
-        table = _table("FAMILY", "REPLICA", "NODE", ">WARM", ">IN FLIGHT", "MEMORY")
+        is_wide = width >= NARROW_CELLS
+        table = _table("FAMILY", "REPLICA", *["NODE"] * is_wide, ">WARM", ">IN FLIGHT", "MEMORY")
         for family in self._cluster["families"]:
             for number, replica in enumerate(family["replicas"]):
                 warm, in_flight = (sum(model[key] for model in replica["models"]) for key in ("is_loaded", "in_flight"))
                 table.add_row(
                     one_line(family["family"]) if not number else "",
                     _dim(replica["replica"]),
-                    names.get(replica["node"], one_line(replica["node"])),
+                    *[names.get(replica["node"], one_line(replica["node"]))] * is_wide,
                     _number(warm),
                     _number(in_flight),
                     _memory(replica["memory_used_bytes"], replica["memory_budget_bytes"], width),
