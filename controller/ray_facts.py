@@ -16,7 +16,7 @@ import httpx
 
 FRESH_S = 1.0
 DEPLOYMENTS_FRESH_S = 2.0
-PAGES_FRESH_S = 5.0  # a page is a megabyte of text, which the node renews every ten seconds
+PAGES_FRESH_S = 3.0  # a page is a megabyte of text, which a node renews every five to ten seconds
 WAIT_S = 1.0  # that a request gives an answer; then the last one stands
 STALE_S = 15.0  # after which the last answer is worth nothing
 PAGE_TIMEOUT_S = 2.0
