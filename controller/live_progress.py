@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.live import Live
 
 from controller.graph_view import GraphView
-from controller.progress import Progress
+from controller.progress import Progress, print_answer
 from controller.run_view import RunView
-from controller.terminal_text import many_lines, seconds
+from controller.terminal_text import seconds
 
 REFRESHES_PER_S = 8.0
 STAGES = {"plan": "plan", "select": "choose", "execute": "run", "answer": "answer"}  # of a run's record, as they are said
@@ -50,7 +50,7 @@ class LiveProgress:
         self._live = Live(
             console=console, get_renderable=self._drawn, refresh_per_second=REFRESHES_PER_S, redirect_stdout=False, redirect_stderr=False
         )
-        self._last_words = ""  # of the answer, on a terminal
+        self._last_words = ""  # the last character of the answer, on a terminal
 
     def __enter__(self) -> Self:
         self._live.start(refresh=True)
@@ -65,13 +65,12 @@ class LiveProgress:
         self._view = self._view.after(event, self._clock())
 
     def answer(self, text: str) -> None:
-        """On standard output, so that it can be piped; on a terminal without what would steer it."""
+        """See `print_answer`; below the graph."""
         self._stop()
-        is_seen = sys.stdout.isatty()
-        if is_seen and not self._last_words:
-            print()
-        print(many_lines(text) if is_seen else text, end="", flush=True)
-        self._last_words = (self._last_words + text)[-1:] if is_seen else ""
+        if sys.stdout.isatty():
+            print("" if self._last_words else "\n", end="")
+            self._last_words = text[-1:] or self._last_words
+        print_answer(text)
 
     def ended(self, record: Mapping[str, Any]) -> None:
         """A line with the time of each stage, below all."""

@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: a line per event, the answer as it is written. Knows the events' JSON, not the service."""
 
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from controller.run_view import given
+from controller.terminal_text import many_lines, one_line
 
 TEXT_SHOWN = 70  # characters of a step's text
 
@@ -44,9 +46,9 @@ class Progress:
                 self._ended(event)
 
     def answer(self, text: str) -> None:
-        """On standard output, so that it can be piped."""
+        """See `print_answer`."""
         self._status.stop()
-        print(text, end="", flush=True)
+        print_answer(text)
 
     def ended(self, record: Mapping[str, Any]) -> None:
         """All was said."""
@@ -71,7 +73,7 @@ class Progress:
                 took = "as before" if event.get("reused") else f"{span['finished_s'] - span['started_s']:.1f} s"
                 self._line(f"[green]✓ {step}[/] {task} {took}  [dim]{escape(_short(shown))}[/]")
             case "failed":
-                self._line(f"[red]✗ {step}[/] {task}: {escape(event['reason'])}")
+                self._line(f"[red]✗ {step}[/] {task}: {escape(one_line(event['reason']))}")
             case "skipped":
                 self._line(f"[yellow]- {step}[/] {task} skipped: {event['because']} gave nothing")
 
@@ -79,12 +81,17 @@ class Progress:
         self._console.print(f"[dim]{time.monotonic() - self._started:6.1f} s[/]  {text}")
 
 
+def print_answer(text: str) -> None:
+    """On standard output, so that it can be piped; on a terminal without what would steer it."""
+    print(many_lines(text) if sys.stdout.isatty() else text, end="", flush=True)
+
+
 def _step(step: Mapping[str, Any]) -> str:
     shown = escape(_short(", ".join(map(given, [*step["inputs"], *step["options"].values()]))))
     why = step["reason"].partition(";")[0]  # the score is for the record
-    return f"{step['id']}  {step['task']}({shown})  [dim]{step['model']}, {why}[/]"
+    return f"{step['id']}  {step['task']}({shown})  [dim]{escape(one_line(step['model']))}, {escape(one_line(why))}[/]"
 
 
 def _short(text: str) -> str:
-    flat = " ".join(text.split())
+    flat = one_line(text)
     return flat if len(flat) <= TEXT_SHOWN else flat[:TEXT_SHOWN] + "…"
