@@ -19,24 +19,29 @@ RUNNING = "RUNNING"  # the state of a replica that Serve sends requests to
 
 
 def cluster_view(
-    state: ClusterState,
+    state: ClusterState | None,
     families: Iterable[str],
     nodes: Sequence[NodeFacts] | None,
     deployments: Sequence[DeploymentFacts] | None,
     pages: Mapping[str, Page] | None,
     **more: Any,
 ) -> dict[str, Any]:
-    """`families`: those that are deployed, also where no replica has told its state yet; `more`: fields that are JSON already."""
-    every = dict.fromkeys((*families, *(replica.family for replica in state.replicas)))
+    """`state`: None where the board does not tell; `families`: those that are deployed, also where no replica has told its state yet.
+
+    `more`: fields that are JSON already.
+    """
     return {
         "object": "cluster",
         "nodes": None if nodes is None else [_node(node, (pages or {}).get(node.page or "", {})) for node in nodes],
-        "families": [
-            {"family": name, "replicas": [_replica(replica) for replica in state.replicas if replica.family == name]} for name in every
-        ],
+        "families": None if state is None else _families(state, families),
         "deployments": None if deployments is None else [_deployment(one, pages) for one in deployments],
         **more,
     }
+
+
+def _families(state: ClusterState, families: Iterable[str]) -> list[dict[str, Any]]:
+    every = dict.fromkeys((*families, *(replica.family for replica in state.replicas)))
+    return [{"family": name, "replicas": [_replica(replica) for replica in state.replicas if replica.family == name]} for name in every]
 
 
 def _node(node: NodeFacts, page: Page) -> dict[str, Any]:

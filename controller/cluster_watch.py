@@ -26,13 +26,14 @@ class ClusterWatch:
 
     async def as_json(self) -> dict[str, Any]:
         state, (nodes, deployments, pages) = await asyncio.gather(self._live.cluster_state(), self._ray.latest())
+        told = state if self._live.is_told or state.replicas else None
         ingress = {
             "replica": _this_replica(),
             "runs_in_flight": self._pipeline.runs_in_flight,
             "max_runs_in_flight": self._settings.limits.max_runs_in_flight,
             "stage_latencies": self._pipeline.latencies.as_json(),
         }
-        return cluster_view(state, self._settings.families, nodes, deployments, pages, time_s=round(time.time(), 3), ingress=ingress)
+        return cluster_view(told, self._settings.families, nodes, deployments, pages, time_s=round(time.time(), 3), ingress=ingress)
 
 
 def _this_replica() -> str | None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from cluster.errors import HuggingGPTError
-from controller.client import DEFAULT_URL, Client
+from controller.client import Client, add_url_option
 from controller.top_view import TopView
 
 LEAST_INTERVAL_S, MOST_INTERVAL_S = 0.2, 3600.0
@@ -26,7 +26,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--interval", type=_interval, default=1.0, metavar="S", help="seconds between two looks (default: 1)")
     parser.add_argument("--once", action="store_true", help="print one look as plain text; so it does where no terminal is")
     parser.add_argument("--json", action="store_true", help="print one look as JSON")
-    parser.add_argument("--url", default=os.environ.get("HGPT_URL", DEFAULT_URL), help="where the service is")
+    add_url_option(parser)
     parser.set_defaults(run=top_command)
 
 

@@ -35,10 +35,11 @@ class TopView:
             yield table
 
     def _head(self, width: int) -> Text:
-        ingress, replicas = self._cluster["ingress"], [replica for _, replica in self._each_replica()]
+        ingress = self._cluster["ingress"]
         nodes = self._cluster["nodes"]
         alive = NOTHING if nodes is None else str(sum(node["is_alive"] for node in nodes))
-        told = f"{_counted(alive, 'node')}, {_counted(str(len(replicas)), 'replica')}, "
+        replicas = NOTHING if self._cluster["families"] is None else str(sum(1 for _ in self._each_replica()))
+        told = f"{_counted(alive, 'node')}, {_counted(replicas, 'replica')}, "
         told += f"{ingress['runs_in_flight']} of {ingress['max_runs_in_flight']} runs in flight"
         at = time.strftime("%H:%M:%S", time.localtime(self._cluster["time_s"]))
         head = Text.assemble(("hgpt top", "bold"), "  ", told, "  ", (one_line(self._url), "dim"))
@@ -61,6 +62,8 @@ class TopView:
         return table
 
     def _replicas(self, width: int) -> RenderableType:
+        if self._cluster["families"] is None:
+            return _line(Text("replicas: the board did not tell in time", "yellow"))
         names = {node["id"]: one_line(node["name"]) for node in self._cluster["nodes"] or ()}
         is_wide = width >= NARROW_CELLS
         table = _table("FAMILY", "REPLICA", *["NODE"] * is_wide, ">WARM", ">IN FLIGHT", "MEMORY")
@@ -94,7 +97,7 @@ class TopView:
                 _mean(model["mean_load_s"] for model in models),
                 Text(f"set aside on {aside}" if aside else "", "yellow"),
             )
-        return table if rows else _dim("no model is warm: none has run yet")
+        return table if rows else _dim("no model has run yet")
 
     def _deployments(self, width: int) -> RenderableType:
         if (deployments := self._cluster["deployments"]) is None:
@@ -124,7 +127,7 @@ class TopView:
         return table
 
     def _each_replica(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        for family in self._cluster["families"]:
+        for family in self._cluster["families"] or ():
             for replica in family["replicas"]:
                 yield family["family"], replica
 

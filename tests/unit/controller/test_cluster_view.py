@@ -57,6 +57,7 @@ def test_what_ray_does_not_tell_is_null_and_the_replicas_are_told_all_the_same()
     view = cluster_view(STATE, ["text"], None, None, None)
     assert view["nodes"] is None and view["deployments"] is None
     assert view["families"][0]["replicas"][0]["replica"] == "r1"
+    assert cluster_view(None, ["text"], None, None, None)["families"] is None
     without_pages = cluster_view(ClusterState(), ["text"], NODES, DEPLOYMENTS, None)
     assert without_pages["nodes"][0]["memory_bytes"] is None and without_pages["deployments"][0]["queued_requests"] is None
 
