@@ -243,7 +243,11 @@ class Ingress:
 
     @door.get("/v1/cluster")
     async def cluster(self) -> Response:
-        """Nodes, replicas and their models, deployments, and of this ingress replica the runs in flight and their latencies."""
+        """Nodes, replicas and their models, deployments, and of this ingress replica the runs in flight and their latencies.
+
+        It is a second old at most; replicas tell what is in flight when a step ends, and every five seconds; nodes tell memory, use and
+        queues every five to ten. What is not told in time is null.
+        """
         return JSONResponse(await self._cluster.as_json())
 
     @door.get("/v1/models")

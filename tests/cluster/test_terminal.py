@@ -128,7 +128,7 @@ def test_memory_of_the_node_is_told_as_its_metrics_tell_it(http: httpx.Client) -
 def test_a_run_is_in_flight_while_it_goes_on_and_so_is_its_model(http: httpx.Client, fake_service: str) -> None:
     assert http.get("/v1/cluster").json()["ingress"]["runs_in_flight"] == 0
     with ThreadPoolExecutor() as pool, httpx.Client(base_url=fake_service, timeout=30) as another:
-        run = pool.submit(ask, another, {"s1": wait("in flight", "4000 ms")})
+        run = pool.submit(ask, another, {"s1": wait("in flight", "8000 ms")})  # a replica tells its state every 5 s at least
         cluster = await_runs_in_flight(http, 1)
         assert cluster["ingress"]["max_runs_in_flight"] == 200
         await_cluster(http, lambda told: sum(model["in_flight"] for _, model in each_model(told)) == 1)
