@@ -10,7 +10,7 @@ from rich.text import Text
 
 from controller.terminal_text import one_line, seconds
 
-NARROW_CELLS, WIDE_CELLS = 76, 110  # below the first some columns are left out, from the second on bars are longer
+NARROW_CELLS, WIDE_CELLS = 76, 110  # below the first there are fewer columns and no bars, from the second on bars are longer
 SHORT_BAR, LONG_BAR = 8, 20
 WARNING, ALARM = 0.75, 0.9  # of a memory
 NOTHING = "–"
@@ -102,7 +102,8 @@ class TopView:
     def _deployments(self, width: int) -> RenderableType:
         if (deployments := self._cluster["deployments"]) is None:
             return _line(Text("deployments: Serve did not tell in time", "yellow"))
-        table = _table("DEPLOYMENT", "STATUS", ">REPLICAS", ">QUEUED", ">ONGOING")
+        is_wide = width >= NARROW_CELLS
+        table = _table("DEPLOYMENT", "STATUS", ">REPLICAS", ">QUEUED", *[">ONGOING"] * is_wide)
         for one in deployments:
             running, other = one["replicas"]["running"], one["replicas"]["other"]
             is_well = one["status"] == "HEALTHY"
@@ -111,7 +112,7 @@ class TopView:
                 Text(one_line(one["status"]).lower(), "green" if is_well else "yellow"),
                 f"{running} of {running + other}" if other else str(running),
                 _number(one["queued_requests"]),
-                _number(one["ongoing_requests"]),
+                *[_number(one["ongoing_requests"])] * is_wide,
             )
         return table
 
@@ -155,6 +156,8 @@ def _memory(used: int | None, whole: int | None, width: int) -> Text:
     share = min(1.0, used / whole)
     cells = LONG_BAR if width >= WIDE_CELLS else SHORT_BAR
     filled = round(share * cells)
+    if width < NARROW_CELLS:
+        return Text.assemble(_bytes(used), (f" of {_bytes(whole)}", "dim"))
     style = "red" if share >= ALARM else "yellow" if share >= WARNING else "green"
     return Text.assemble(("█" * filled, style), ("░" * (cells - filled), "dim"), f" {_bytes(used)}", (f" of {_bytes(whole)}", "dim"))
 
