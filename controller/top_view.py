@@ -79,23 +79,23 @@ class TopView:
                     _memory(replica["memory_used_bytes"], replica["memory_budget_bytes"], width),
                 )
             if not family["replicas"]:
-                table.add_row(one_line(family["family"]), _dim("none has told its state"))
+                table.add_row(one_line(family["family"]), _dim("silent"))
         return table
 
     def _models(self, width: int) -> RenderableType:
         """Over all replicas, those that are worked on first."""
-        table = _table("MODEL", "FAMILY", ">WARM ON", ">IN FLIGHT", ">RUN", ">LOAD", "")
+        is_wide = width >= NARROW_CELLS
+        table = _table("MODEL", *["FAMILY"] * is_wide, ">WARM ON", ">IN FLIGHT", ">RUN", *[">LOAD", ""] * is_wide)
         rows = sorted(self._each_model().items(), key=lambda row: (-sum(model["in_flight"] for model in row[1]), row[0]))
         for (name, family), models in rows:
             warm, aside = (sum(model[key] for model in models) for key in ("is_loaded", "is_set_aside"))
             table.add_row(
-                Text(one_line(name), "" if warm else "dim"),
-                _dim(family),
+                Text(one_line(name), "yellow" if aside else "" if warm else "dim"),
+                *[_dim(family)] * is_wide,
                 _number(warm),
                 _number(sum(model["in_flight"] for model in models)),
                 _mean(model["mean_run_s"] for model in models),
-                _mean(model["mean_load_s"] for model in models),
-                Text(f"set aside on {aside}" if aside else "", "yellow"),
+                *[_mean(model["mean_load_s"] for model in models), Text(f"set aside on {aside}" if aside else "", "yellow")] * is_wide,
             )
         return table if rows else _dim("no model has run yet")
 
@@ -141,11 +141,14 @@ class TopView:
 
 
 def _table(*columns: str) -> Table:
-    """Names of columns, those of numbers with a > in front."""
+    """By the names of its columns, those of numbers with a > in front."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold dim", pad_edge=False)
     for name in columns:
         is_number = name.startswith(">")
-        table.add_column(name.removeprefix(">"), justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis")
+        least = len(name) - 1 if is_number else None  # so that names are cut first
+        table.add_column(
+            name.removeprefix(">"), justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis", min_width=least
+        )
     return table
 
 

@@ -62,7 +62,7 @@ def test_nodes_replicas_models_deployments_and_latencies_are_seen() -> None:
     assert row(lines, "head")[-2:] == ["–", "–"] and "0.5 of 8" in " ".join(row(lines, "head"))
     assert "dead" in row(lines, "worker")
     assert " ".join(row(lines, "text")).startswith("text r1 head 1 2 ") and " ".join(row(lines, "text")).endswith("3.0 GB of 4.0 GB")
-    assert " ".join(row(lines, "vision")) == "vision none has told its state"
+    assert " ".join(row(lines, "vision")) == "vision silent"
     assert " ".join(row(lines, "org/m")) == "org/m text 1 3 1.00 s 3.00 s set aside on 1"
     assert " ".join(row(lines, "org/cold")) == "org/cold text 0 0 – –"
     assert " ".join(row(lines, "app/text")) == "app/text updating 1 of 2 – –"
