@@ -305,4 +305,5 @@ class Ingress:
         for chat in self._checked:
             await chat.check()
         await self._pipeline.ready()
+        await self._live_state.cluster_state()  # Serve's first call to a deployment takes half a second: not of the first request's time
         return JSONResponse({"status": "ok"})
