@@ -139,11 +139,14 @@ def test_the_ssh_cluster_passes_rays_own_check() -> None:
     validate_config(prepare_config(read("cluster/nodes/cluster.yaml")))
 
 
-def test_prometheus_finds_the_nodes_through_rays_discovery_file() -> None:
-    from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
+def test_prometheus_finds_the_nodes_where_a_ray_on_the_same_machine_lists_them() -> None:
+    """By its dashboard, or by its file; tests/cluster/test_prometheus.py asks a dashboard that runs."""
+    from ray._private.ray_constants import DEFAULT_DASHBOARD_PORT, PROMETHEUS_SERVICE_DISCOVERY_FILE
 
-    (job,) = read("cluster/monitoring/prometheus.yml")["scrape_configs"]
-    assert job["file_sd_configs"] == [{"files": [f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"]}]  # noqa: S108 - Ray's default
+    ray, _ = read("cluster/monitoring/prometheus.yml")["scrape_configs"]
+    (discovery,) = ray["http_sd_configs"]
+    assert discovery["url"] == f"http://127.0.0.1:{DEFAULT_DASHBOARD_PORT}/api/prometheus/sd"
+    assert PROMETHEUS_SERVICE_DISCOVERY_FILE in (ROOT / "cluster/monitoring/prometheus.yml").read_text(encoding="utf-8")
 
 
 def test_what_is_deployed_runs_with_the_threads_that_hgpt_serve_sets(embedded: Path) -> None:
