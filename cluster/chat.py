@@ -10,9 +10,11 @@ from typing import Any, Literal, Protocol, TypedDict
 import openai
 from openai import AsyncOpenAI
 
+from cluster.chat_span import ChatSpans, describe_reply
 from cluster.errors import LanguageModelError, LanguageModelTimeout
 from cluster.logs import NOBODY, REQUEST_ID_HEADER, request_id_now
 from cluster.settings import LanguageModelClient
+from cluster.tracing import Span
 
 CHECK_TIMEOUT_S = 5.0
 SEED = 7  # of drawn replies: the same request is to get the same plan
@@ -84,6 +86,7 @@ class OpenAIChat:
         self._model = model
         self._observe = observe or _unobserved
         self._base_url = base_url
+        self._spans = ChatSpans(base_url, model)
         http = openai.DefaultAsyncHttpxClient(event_hooks={"request": [_name_request]})
         self._client = AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=max_retries, http_client=http)
 
@@ -124,12 +127,25 @@ class OpenAIChat:
         return await self._completed(body, temperature=temperature, max_tokens=max_tokens, timeout_s=timeout_s)
 
     async def _completed(self, body: dict[str, Any], *, temperature: float, max_tokens: int, timeout_s: float) -> list[Reply]:
+        with self._spans.span(max_tokens, temperature=temperature) as span:
+            return await self._answered(span, body, temperature=temperature, max_tokens=max_tokens, timeout_s=timeout_s)
+
+    async def _answered(self, span: Span, body: dict[str, Any], *, temperature: float, max_tokens: int, timeout_s: float) -> list[Reply]:
         started_s = perf_counter()
         try:
             completion: Any = await self._client.chat.completions.create(
-                model=self._model, messages=(), temperature=temperature, max_tokens=max_tokens, timeout=timeout_s, extra_body=body
+                model=self._model,
+                messages=(),
+                temperature=temperature,
+                max_tokens=max_tokens,
+                timeout=timeout_s,
+                extra_body=body,
+                extra_headers=span.carrier,
             )
             replies = _replies(completion, perf_counter() - started_s)
+            describe_reply(
+                span, replies[0].tokens_in, replies[0].tokens_out, [str(choice.finish_reason or "") for choice in completion.choices]
+            )
         except openai.OpenAIError as exc:
             raise self._explained(exc, timeout_s) from exc
         except (AttributeError, IndexError, TypeError, ValueError) as exc:
@@ -141,32 +157,36 @@ class OpenAIChat:
         self, messages: Sequence[Message], on_text: OnText, *, max_tokens: int, timeout_s: float, schema: dict[str, Any] | None = None
     ) -> Reply:
         written = _Written()
-        try:
-            async with asyncio.timeout(timeout_s):
-                async for piece in self._pieces(_sent(messages) | _constrained(schema), max_tokens, timeout_s):
-                    written.add(piece)
-                    if piece.text:
-                        on_text(piece.text)
-        except TimeoutError as exc:
-            raise LanguageModelTimeout(f"the language model did not reply within {timeout_s:g} s") from exc
-        if not written.end:
-            raise LanguageModelError(f"the language model at {self._base_url} broke off its reply")
+        with self._spans.span(max_tokens, streams=True) as span:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    async for piece in self._pieces(span, _sent(messages) | _constrained(schema), max_tokens, timeout_s):
+                        written.add(piece)
+                        if piece.text:
+                            on_text(piece.text)
+            except TimeoutError as exc:
+                raise LanguageModelTimeout(f"the language model did not reply within {timeout_s:g} s") from exc
+            if not written.end:
+                raise LanguageModelError(f"the language model at {self._base_url} broke off its reply")
+            written.describe(span)
         reply = written.reply()
         self._observe(reply)
         return reply
 
     async def stream(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float) -> AsyncIterator[str]:
         written = _Written()
-        try:
-            async for piece in self._pieces(_sent(messages), max_tokens, timeout_s):
-                written.add(piece)
-                if piece.text:
-                    yield piece.text
-        finally:
-            if written.text:  # what was written, also where nobody wanted the rest
-                self._observe(written.reply())
+        with self._spans.span(max_tokens, streams=True) as span:
+            try:
+                async for piece in self._pieces(span, _sent(messages), max_tokens, timeout_s):
+                    written.add(piece)
+                    if piece.text:
+                        yield piece.text
+            finally:
+                written.describe(span)
+                if written.text:  # what was written, also where nobody wanted the rest
+                    self._observe(written.reply())
 
-    async def _pieces(self, body: dict[str, Any], max_tokens: int, timeout_s: float) -> AsyncIterator["_Piece"]:
+    async def _pieces(self, span: Span, body: dict[str, Any], max_tokens: int, timeout_s: float) -> AsyncIterator["_Piece"]:
         try:
             stream: Any = await self._client.chat.completions.create(
                 model=self._model,
@@ -177,6 +197,7 @@ class OpenAIChat:
                 stream=True,
                 stream_options={"include_usage": True},
                 extra_body=body,
+                extra_headers=span.carrier,
             )
             async with stream:
                 async for chunk in stream:
@@ -251,6 +272,10 @@ class _Written:
     def reply(self) -> Reply:
         timing = _timing(self.told, perf_counter() - self.started_s, self.first_s)
         return Reply(self.text, self.tokens_in, self.tokens_out, is_cut=self.end == "length", timing=timing)
+
+    def describe(self, span: Span) -> None:
+        ends, first_s = [self.end] if self.end else None, self.first_s if self.text else None
+        describe_reply(span, self.tokens_in, self.tokens_out, ends, first_s)
 
 
 def _unobserved(_reply: Reply) -> None: ...

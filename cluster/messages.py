@@ -58,6 +58,7 @@ class TaskRequest:
     cards: Mapping[str, ModelCard] = field(default_factory=dict)
     until_s: float | None = None  # Unix: when the run needs the result at the latest
     request_id: str = ""  # of the request that the run answers, for log lines
+    trace: Mapping[str, str] = field(default_factory=dict)  # the carrier of its run's span: cluster.tracing
 
 
 @dataclass(frozen=True, slots=True)

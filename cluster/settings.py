@@ -4,8 +4,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from cluster.errors import HuggingGPTError
 from cluster.tasks import Family, Task
@@ -113,6 +114,29 @@ class Runs(_Section):
     heartbeat_s: float = Field(default=15, gt=0)  # of silence, after which a stream of events says that it is still there
 
 
+class Tracing(_Section):
+    """OpenTelemetry spans of every run, by OTLP over HTTP. A backend's key goes into OTEL_EXPORTER_OTLP_HEADERS of every node."""
+
+    otlp_endpoint: str | None = None  # such as "http://collector:4318", to which /v1/traces is added; None: nothing is traced
+    sampling_ratio: float = Field(default=1, ge=0, le=1)  # of the runs; one that comes with a `traceparent` is traced as that says
+    service_name: str = Field(default="hugginggpt", min_length=1)  # before "-ingress" and "-" with the name of a family
+    interval_s: float = Field(default=1, gt=0)  # between two batches
+    timeout_s: float = Field(default=3, gt=0)  # of a batch, with its retries
+    max_queued_spans: int = Field(default=2048, ge=1)  # of a process; those beyond are lost
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_an_address(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+            raise ValueError("the address of a backend reads http://host:4318")
+        if parts.username or parts.query:
+            raise ValueError("secrets go into OTEL_EXPORTER_OTLP_HEADERS, not into the address")
+        return url
+
+
 FamilyName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]  # of cluster.tasks.Family, or one that own model cards name
 
 
@@ -132,6 +156,7 @@ class AppSettings(_Section):
     catalogues: tuple[Path, ...] = ()  # YAML files of own model cards, after the built-in ones
     families: Mapping[FamilyName, FamilySettings] = Field(default_factory=lambda: {family.value: FamilySettings() for family in Family})
     hub: HubSettings = HubSettings()
+    tracing: Tracing = Tracing()
     ingress: Mapping[str, Any] = Field(default_factory=dict)  # deployment options of the HTTP door
 
 

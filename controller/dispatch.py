@@ -1,6 +1,6 @@
 """Dispatch: where a step goes and what it is told. Knows the handle of a family, and waits for nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Protocol
@@ -76,8 +76,10 @@ class Dispatch:
         return self.family.options(multiplexed_model_id=self.request.models[0])
 
 
-def dispatch_of(step: Step, request: Request, choice: Choice, family: Family, *, timeout_s: float, budget: Budget) -> Dispatch:
-    """`timeout_s`: what a step may take at most, where the run has as long."""
+def dispatch_of(
+    step: Step, request: Request, choice: Choice, family: Family, *, timeout_s: float, budget: Budget, trace: Mapping[str, str]
+) -> Dispatch:
+    """`timeout_s`: what a step may take at most, where the run has as long. `trace`: the carrier of the run's span."""
     options = {option.value: _option(value, step, request) for option, value in step.options.items()}
     if request.terms.seed is not None and TASKS[step.task].draws:
         options[SEED_OPTION] = str(request.terms.seed)
@@ -92,6 +94,7 @@ def dispatch_of(step: Step, request: Request, choice: Choice, family: Family, *,
         cards=choice.cards,
         until_s=budget.steps_until_s,
         request_id=request.terms.request_id,
+        trace=trace,
     )
     return Dispatch(family, told, budget.replies_until_s, is_hurried=budget.steps_left_s < timeout_s)
 

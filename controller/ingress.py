@@ -14,6 +14,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
+from cluster import tracing
 from cluster.artifacts import ArtifactStore
 from cluster.catalogue import Catalogue
 from cluster.chat import OpenAIChat
@@ -115,6 +116,7 @@ class Ingress:
         self, settings: AppSettings, families: Mapping[str, DeploymentHandle[Any]], board: DeploymentHandle[Any] | None = None
     ) -> None:
         log_to_stderr()
+        tracing.start(settings.tracing, "ingress")
         self._settings = settings
         self._artifacts = ArtifactStore(settings.artifacts)
         chats = {use: OpenAIChat.from_settings(settings.llm, partial(observe_reply, use)) for use in (Use.CHOOSE, Use.ANSWER)}

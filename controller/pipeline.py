@@ -15,7 +15,6 @@ from cluster.metrics import Stage, count_replan, count_step, observe_first_step
 from cluster.settings import Limits
 from cluster.state import ClusterState
 from controller.admission import Admission
-from controller.budget import Budget
 from controller.dispatch import Dispatch, Family, Routes, dispatch_of
 from controller.early_steps import EarlySteps
 from controller.estimate import estimates
@@ -31,6 +30,7 @@ from controller.request import Request
 from controller.responder import Responder
 from controller.results import Kept, Recall
 from controller.run import Replan, Run
+from controller.run_spans import DONE, describe_run, note_step, planning_span, run_span
 from controller.selector import Choice, Selector
 from controller.sharing import Others
 
@@ -78,21 +78,25 @@ class Pipeline:
         """
         run = run or Run(request.id)
         async with self._admission.admitted(request.terms.timeout_s) as run.budget:
-            try:
-                with run.stage(Stage.TOTAL):
-                    await self._answer(request, run, emit, given)
-            finally:
-                run.add_up()
-                if run.first_step_s is not None:
-                    observe_first_step(run.first_step_s)
-                self.latencies.add(run.seconds)
+            with run_span(request) as run.span:
+                try:
+                    with run.stage(Stage.TOTAL):
+                        await self._answer(request, run, emit, given)
+                    run.span.describe(DONE)
+                finally:
+                    run.add_up()
+                    describe_run(run.span, run.results, run.tokens_in, run.tokens_out)
+                    if run.first_step_s is not None:
+                        observe_first_step(run.first_step_s)
+                    self.latencies.add(run.seconds)
         return run
 
     async def planned(self, request: Request) -> Run:
         """Stages one and two alone. Raises HuggingGPTError when there is no plan."""
         async with self._admission.admitted(request.terms.timeout_s) as budget:
-            run = Run(request.id, budget)
-            await self._plan(request, run, None)
+            with planning_span(request) as span:
+                run = Run(request.id, budget, span)
+                await self._plan(request, run, None)
         return run
 
     async def ready(self) -> None:
@@ -157,7 +161,7 @@ class Pipeline:
             return choices
 
         async with GraphRun(noted, others=Others(recall, self._flights)) as graph:
-            early = EarlySteps(run, graph, choose, lambda step, choice: self._dispatch(step, request, choice, run.budget), emit)
+            early = EarlySteps(run, graph, choose, lambda step, choice: self._dispatch(step, request, choice, run), emit)
             try:
                 await self._plan_in_full(request, run, graph, early)
             except HuggingGPTError as exc:
@@ -169,7 +173,7 @@ class Pipeline:
                     await recall.known(run.plan)  # forgets what is no longer stored
                     left = [step for step in run.plan.steps if step.id not in graph.steps]
                     self._note_first_step(run, left)
-                    graph.add(left, {step.id: self._dispatch(step, request, run.choices[step.id], run.budget) for step in left})
+                    graph.add(left, {step.id: self._dispatch(step, request, run.choices[step.id], run) for step in left})
                     await graph.settled()
         if refused:
             raise refused
@@ -205,7 +209,7 @@ class Pipeline:
             known = dict(run.results)
             left = [step for step in run.plan.steps if step.id not in known]
             self._note_first_step(run, left)
-            dispatches = {step.id: self._dispatch(step, request, run.choices[step.id], run.budget) for step in left}
+            dispatches = {step.id: self._dispatch(step, request, run.choices[step.id], run) for step in left}
             run.results = await run_graph(run.plan, dispatches, noted, known, Others(recall, self._flights, holds))
 
     def _recall(self, request: Request, run: Run) -> Recall:
@@ -232,6 +236,7 @@ class Pipeline:
         run.results[result.step_id] = result
         run.step_ended(result.step_id)
         count_step(result, reused=ended.reused, was_kept=ended.was_kept)
+        note_step(run.span, ended)
         if ended.reused:
             run.reused.add(result.step_id)
         if isinstance(result, Done) and not ended.was_kept:
@@ -279,5 +284,6 @@ class Pipeline:
         run.tokens_out += planned.tokens_out
         run.planning += planned.timing
 
-    def _dispatch(self, step: Step, request: Request, choice: Choice, budget: Budget) -> Dispatch:
-        return dispatch_of(step, request, choice, self._families[choice.family], timeout_s=self._limits.step_timeout_s, budget=budget)
+    def _dispatch(self, step: Step, request: Request, choice: Choice, run: Run) -> Dispatch:
+        family, timeout_s = self._families[choice.family], self._limits.step_timeout_s
+        return dispatch_of(step, request, choice, family, timeout_s=timeout_s, budget=run.budget, trace=run.span.carrier)

@@ -10,9 +10,11 @@ from typing import Any
 from cluster.chat import ReplyTiming
 from cluster.messages import ArtifactRef, Done, TaskResult
 from cluster.metrics import Stage, observe_stage
+from cluster.tracing import NOTHING, Span
 from controller.budget import Budget
 from controller.events import artifact_as_json, plan_as_json, result_as_json
 from controller.plan import Plan
+from controller.run_spans import stage_span
 from controller.selector import Choice
 from controller.timing import Interval, critical_path, split
 
@@ -32,6 +34,7 @@ class Run:
 
     id: str
     budget: Budget = field(default_factory=lambda: Budget(inf))  # from its admission on
+    span: Span = NOTHING  # that its stages and steps are children of
     plan: Plan = Plan()
     choices: dict[str, Choice] = field(default_factory=dict)
     results: dict[str, TaskResult] = field(default_factory=dict)
@@ -59,7 +62,8 @@ class Run:
         """Times a stage for the metrics and, summed up where it comes again, for the record; also when it fails."""
         start_s = self.elapsed_s
         try:
-            yield
+            with stage_span(stage):
+                yield
         finally:
             end_s = self.elapsed_s
             self._stages.append((stage, Interval(start_s, end_s)))

@@ -3,10 +3,11 @@
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.errors import BadRequest
 from cluster.logs import REQUEST_ID_HEADER, as_request_id
+from cluster.tracing import read_carrier
 
 TIMEOUT_HEADER = "x-timeout-s"
 LEAST_TIMEOUT_S = 0.1
@@ -23,6 +24,7 @@ class Terms:
     timeout_s: float | None = None
     request_id: str = ""  # what its log lines have, in every process
     seed: int | None = None  # of tasks that draw; None: the same inputs give the same result
+    trace: Mapping[str, str] = field(default_factory=dict)  # the caller's, which the run's spans go on with: cluster.tracing
 
 
 def read_terms(headers: Mapping[str, str], *, user: str | None = None, timeout_s: float | None = None, seed: int | None = None) -> Terms:
@@ -43,6 +45,7 @@ def read_terms(headers: Mapping[str, str], *, user: str | None = None, timeout_s
         timeout_s=timeout_s,
         request_id=as_request_id(headers.get(REQUEST_ID_HEADER, "")),
         seed=seed,
+        trace=read_carrier(headers),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from ray import serve
 from ray.serve import Deployment
 
+from cluster import tracing
 from cluster.artifacts import ArtifactStore
 from cluster.catalogue import Catalogue, ModelCard
 from cluster.errors import HuggingGPTError, ModelError, NotFound
@@ -34,6 +35,7 @@ from deployments.memory import drop_frames, ran_out_of_memory
 from deployments.model import Call, Computation, MediaOutput, Model, Output
 from deployments.model_cache import ModelCache, NotReady, Source, Stage, described
 from deployments.opener import ModelOpener
+from deployments.step_span import SET_ASIDE, describe_result, note_gave_way, step_span
 
 SHARE = 2 / 3  # of the time left, for a candidate that others stand behind
 HURRIED_S = 60.0  # with more time than that left, a model that does not end in it is at fault, and not its run
@@ -71,6 +73,7 @@ class FamilyReplica:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         log_to_stderr()
+        tracing.start(settings.tracing, name)
         family = settings.families[name]
         self._name = name
         self._board = board
@@ -96,13 +99,14 @@ class FamilyReplica:
         if (missing := next((result for result in upstream if not isinstance(result, Done)), None)) is not None:
             return Skipped(request.step_id, request.task, missing.step_id)
         self._start()
-        try:
-            with said_for(request.request_id, request.run_id):
-                result = await self._first_that_works(request, upstream, arrived_s)
-        except TimeoutError:
-            result = Failed(request.step_id, request.task, f"not done within {time.time() - arrived_s:.3g} s", TIMEOUT)
-        except HuggingGPTError as exc:
-            result = Failed(request.step_id, request.task, exc.message, exc.code)
+        with said_for(request.request_id, request.run_id), step_span(request, self._name) as told:
+            try:
+                result = await self._first_that_works(request, upstream, arrived_s, told)
+            except TimeoutError:
+                result = Failed(request.step_id, request.task, f"not done within {time.time() - arrived_s:.3g} s", TIMEOUT)
+            except HuggingGPTError as exc:
+                result = Failed(request.step_id, request.task, exc.message, exc.code)
+            describe_result(told, result)
         _observe(result)
         self._to_board.changed()
         return result
@@ -144,7 +148,9 @@ class FamilyReplica:
 
     # A step
 
-    async def _first_that_works(self, request: TaskRequest, upstream: Sequence[TaskResult], arrived_s: float) -> TaskResult:
+    async def _first_that_works(
+        self, request: TaskRequest, upstream: Sequence[TaskResult], arrived_s: float, told: tracing.Span
+    ) -> TaskResult:
         is_hurried = _left_s(request) < min(request.timeout_s, HURRIED_S)
         deadline_s = _now() + min(request.timeout_s, _left_s(request))
         if deadline_s <= _now():
@@ -153,6 +159,8 @@ class FamilyReplica:
             call = Call(request.task, await self._fetched(request, upstream), _options(request, upstream))
         models, passed_over = self._breaker.candidates(request.models)
         gave_way = [_GaveWay(sentence) for sentence in passed_over]
+        for model_id in set(request.models).difference(models):
+            note_gave_way(told, model_id, SET_ASIDE)
         for place, model_id in enumerate(models):
             until_s = _until(_now(), deadline_s, is_last=place == len(models) - 1)
             attempt = _Attempt(model_id, time.time(), until_s, is_hurried)
@@ -163,6 +171,7 @@ class FamilyReplica:
                 )
                 count_fallback(request.task)
                 gave_way.append(output)
+                note_gave_way(told, model_id, output.kind)
                 continue
             async with asyncio.timeout_at(deadline_s):
                 value = await self._stored(output.value)
