@@ -137,7 +137,7 @@ class _Outage(logging.Handler):
         if not self._is_on:
             self._is_on = True
             reason = " ".join(record.getMessage().split())[:LONGEST_REASON]
-            logger.warning("traces do not reach %s, and are lost until they do", self._endpoint, extra={"reason": reason})
+            logger.warning("traces are lost on their way to %s", self._endpoint, extra={"reason": reason})
 
     def is_over(self) -> None:
         if self._is_on:
