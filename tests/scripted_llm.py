@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+USAGE = {"prompt_tokens": 30, "completion_tokens": 20, "total_tokens": 50}  # of every reply
 _NAMED = re.compile(r"script-\w+")
 
 
@@ -18,6 +19,7 @@ class ScriptedLanguageModel:
     def __init__(self) -> None:
         self._scripts: dict[str, list[dict[str, Any]]] = {}
         self.asked: dict[str, list[str]] = defaultdict(list)  # what the planner was shown, by script
+        self.headers: list[dict[str, str]] = []  # of every request, by their names in small letters
 
     def script(self, name: str, *plans: dict[str, Any]) -> str:
         """The word to put into the request."""
@@ -44,9 +46,10 @@ def scripted_llm(model: ScriptedLanguageModel) -> Iterator[int]:
             self._reply({"object": "list", "data": [{"id": "controller", "object": "model", "created": 0, "owned_by": "a test"}]})
 
         def do_POST(self) -> None:
+            model.headers.append({name.lower(): value for name, value in self.headers.items()})
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             message = {"role": "assistant", "content": json.dumps(model.plan(body["messages"][-1]["content"]))}
-            head = {"id": "x", "created": 0, "model": "controller"}
+            head = {"id": "x", "created": 0, "model": "controller", "usage": USAGE}
             if body.get("stream"):
                 chunk = {**head, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": message, "finish_reason": "stop"}]}
                 self._send(f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n".encode(), "text/event-stream")
