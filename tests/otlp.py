@@ -88,7 +88,7 @@ class Backend:
         with self._news:
             while not enough(seen := look()):
                 left_s = deadline_s - time.monotonic()
-                assert left_s > 0, f"after {WAIT_S:g} s there is only {seen}"
+                assert left_s > 0, f"after {WAIT_S:g} s there is only {sorted({span.name for span in self.spans})}"
                 self._news.wait(left_s)
         return seen
 
