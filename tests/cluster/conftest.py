@@ -73,7 +73,14 @@ def openai(fake_service: str) -> Iterator[OpenAI]:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Services that end with their module first: they must not share the cores with that of the fakes, which lives to the end."""
-    first = ["test_real_inputs.py", "test_hub_models.py", "test_runs.py", "test_traces.py", "test_ingress_replicas.py", "test_prometheus.py"]
+    first = [
+        "test_real_inputs.py",
+        "test_hub_models.py",
+        "test_runs.py",
+        "test_traces.py",
+        "test_ingress_replicas.py",
+        "test_prometheus.py",
+    ]
     items.sort(
         key=lambda item: (item.path.parent.name == "cluster", first.index(item.path.name) if item.path.name in first else len(first))
     )
