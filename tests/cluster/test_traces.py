@@ -115,7 +115,7 @@ def test_a_run_is_one_trace_over_its_processes(http: httpx.Client, backend: Back
 
 
 def test_its_spans_say_what_the_record_of_the_run_says(http: httpx.Client, backend: Backend, llm: ScriptedLanguageModel) -> None:
-    run = ask(http, llm.script("told", DIAMOND))
+    run = ask(http, llm.script("told", DIAMOND), **{"x-request-id": "asked-1"})
     spans = ended(backend, run["id"], set(DIAMOND))
     root = named(spans, ROOT)
     assert root.attributes == {
@@ -125,6 +125,7 @@ def test_its_spans_say_what_the_record_of_the_run_says(http: httpx.Client, backe
         "gen_ai.usage.input_tokens": 30,
         "gen_ai.usage.output_tokens": 20,
         "hugginggpt.run.id": run["id"],
+        "hugginggpt.request.id": "asked-1",
         "hugginggpt.outcome": "done",
         "hugginggpt.steps.done": 4,
         "hugginggpt.steps.failed": 0,
