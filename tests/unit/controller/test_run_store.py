@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.logs import logger
 from controller.run_ids import began_s, day, new_run_id
 from controller.run_store import RunStore
 
@@ -67,15 +68,31 @@ async def test_with_no_time_to_keep_nothing_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-async def test_a_store_that_is_gone_is_said_once_and_is_used_again_when_it_is_back(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    logging.getLogger("hugginggpt").propagate = True
+class Said(logging.Handler):
+    """What is logged while it lasts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+    def __enter__(self) -> "Said":
+        logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        logger.removeHandler(self)
+
+
+async def test_a_store_that_is_gone_is_said_once_and_is_used_again_when_it_is_back(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file in the place of the folder")
     store, run_id = RunStore(f"file://{tmp_path}/runs", DAY_S), new_run_id()
-    for _ in range(3):
-        await kept(store, new_run_id())
-    assert [record.message for record in caplog.records] == ["records of runs are not kept"]
+    with Said() as said:
+        for _ in range(3):
+            await kept(store, new_run_id())
+    assert said.lines == ["records of runs are not kept"]
     assert await store.get(run_id) is None
     (tmp_path / "runs").unlink()
     await kept(store, run_id)

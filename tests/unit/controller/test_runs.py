@@ -274,7 +274,7 @@ async def test_a_run_is_followed_and_read_and_cancelled_from_another_replica(tmp
     assert await other.events(live.request.id, record["last_event_id"], 1) is None
 
 
-async def test_peers_that_cannot_be_asked_are_as_if_they_did_not_know(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_peers_that_cannot_be_asked_are_as_if_they_did_not_know(tmp_path: Path) -> None:
     async def ask(*_arguments: Any, timeout_s: float) -> list[Any]:
         raise RayServeException("the controller is gone")
 
