@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -200,7 +200,13 @@ def test_a_wrong_reply_is_explained(reply: str, why: str) -> None:
         read_plan(reply, ALL, request())
 
 
-quick = settings(max_examples=40, deadline=None, database=None, phases=[Phase.explicit, Phase.generate])  # a core is shared
+quick = settings(
+    max_examples=40,
+    deadline=None,  # a core is shared: no example, and no drawing of one, is too slow
+    suppress_health_check=[HealthCheck.too_slow],
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from(["f1", "s1", "s2", "zh", "", "f²", *ALL]),

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from cluster.chat import Message, Reply
@@ -17,7 +17,13 @@ from deployments.llm_expert import PIECE_CHARACTERS, WINDOW_CHARACTERS, Language
 from deployments.model import Call, Output
 from deployments.translation import EXAMPLE
 
-quick = settings(max_examples=60, deadline=None, database=None, phases=[Phase.explicit, Phase.generate])
+quick = settings(
+    max_examples=60,
+    deadline=None,  # a core is shared: no example, and no drawing of one, is too slow
+    suppress_health_check=[HealthCheck.too_slow],
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+)
 SENTENCE = "The oceans have taken up most of the heat of the last fifty years. "
 
 
