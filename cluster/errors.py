@@ -14,6 +14,7 @@
     ├── RunTimeout                      504  the whole run took longer than its limit
     ├── RunCancelled                    499  somebody cancelled the run (nginx's status for a request that was given up)
     ├── RunEnded                        409  the run has ended, and cannot be cancelled any more
+    ├── Unavailable                     503  a part of the service does not answer for the moment
     └── Overloaded                      429  too many runs in flight, or too little memory; try again in `retry_after_s` seconds
 
 Ray pickles exceptions with their positional arguments, so each class takes exactly one: the message.
@@ -93,6 +94,11 @@ class RunCancelled(HuggingGPTError):
 class RunEnded(HuggingGPTError):
     status = 409
     code = "run_ended"
+
+
+class Unavailable(HuggingGPTError):
+    status = 503
+    code = "unavailable"
 
 
 class Overloaded(HuggingGPTError):

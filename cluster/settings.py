@@ -111,6 +111,7 @@ class Runs(_Section):
     """Of the records of runs. A request with `Cache-Control: no-store` leaves none in the store."""
 
     keep_s: float = Field(default=604_800, ge=0)  # from a run's beginning: how long its record stays in the artifact store; 0: not at all
+    max_readers: int = Field(default=100, ge=1)  # of events at once, of an ingress replica: each takes one of its max_ongoing_requests
     heartbeat_s: float = Field(default=15, gt=0)  # of silence, after which a stream of events says that it is still there
 
 

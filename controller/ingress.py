@@ -34,10 +34,11 @@ from controller.estimate import critical_path_s
 from controller.events import plan_as_json
 from controller.exporter import MEDIA_TYPE, exposition, ray_service_discovery
 from controller.intake import FILE_ID_PREFIX, Intake
+from controller.json_text import as_json
 from controller.live_run import LiveRun
 from controller.live_state import LiveState
 from controller.openai_schema import ChatRequest, RunRequest
-from controller.peers import Peers, Told, ask_replicas
+from controller.peers import Peers, Replicas, Told
 from controller.pipeline import Pipeline
 from controller.plan_json import GivenPlan
 from controller.planner import Planner
@@ -144,7 +145,7 @@ class Ingress:
         )
         self._cluster = ClusterWatch(self._live_state, settings, self._pipeline)
         store = RunStore(f"{settings.artifacts.rstrip('/')}/runs", settings.runs.keep_s)
-        self._runs = Runs(self._pipeline, store, Peers(ask_replicas))
+        self._runs = Runs(self._pipeline, store, Peers(Replicas().ask), settings.runs.max_readers)
         limit = int(settings.limits.max_files * settings.limits.max_upload_bytes * BASE64_GROWTH) + ENVELOPE_BYTES
         door.add_middleware(
             BodyLimit,
@@ -180,7 +181,7 @@ class Ingress:
             return await self._streamed(live)
         run = await live.answered()
         reply = openai_schema.completion(run.id, run.answer, (run.tokens_in, run.tokens_out), run=run.as_json())
-        return JSONResponse(reply, headers=_headers(run))
+        return Response(as_json(reply).encode("utf-8", "replace"), media_type=JSON, headers=_headers(run))
 
     @door.post("/v1/plan")
     async def plan(self, body: ChatRequest, http: HttpRequest) -> Response:
@@ -207,6 +208,8 @@ class Ingress:
         """
         request, given = await asyncio.to_thread(read_run, body, _terms(body, http), self._intake, self._tasks, self._settings)
         live = self._started(http, request, given, in_background=body.background)
+        if body.background:
+            await live.let_in()
         if body.stream:
             return await self._streamed(live, cancels=not body.background)
         if body.background:

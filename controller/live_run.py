@@ -30,6 +30,7 @@ class LiveRun:
         self.status = Status.IN_PROGRESS
         self.error: HuggingGPTError | None = None
         self.task: asyncio.Task[None]
+        self._is_unwanted = False
 
     async def go(self, pipeline: Answers, given: GivenPlan | None) -> None:
         with said_for(self.request.terms.request_id, self.request.id):
@@ -38,6 +39,13 @@ class LiveRun:
     def record(self) -> dict[str, Any]:
         last = self.log.count + (self.status is not Status.IN_PROGRESS)
         return record_of(self.request, self.run, self.status, self.log.event_id(last), self.error)
+
+    async def let_in(self) -> None:
+        """Returns once it has begun. Raises Overloaded where there is no place for it, which it is told before it first waits."""
+        for _ in ("the task's first step", "the news of its end"):
+            await asyncio.sleep(0)
+        if self.was_refused and self.error is not None:
+            raise self.error
 
     async def answered(self) -> Run:
         """Its end. Raises what ended it without an answer; whoever waits and is cancelled cancels it."""
@@ -52,13 +60,15 @@ class LiveRun:
 
     def cancel(self) -> None:
         """Frees what runs for it; once it has ended this changes nothing."""
+        self._is_unwanted = True
         self.task.cancel()
 
     def end(self) -> None:
         """By its task's end."""
-        if self.task.cancelled():
+        exc = asyncio.CancelledError() if self.task.cancelled() else self.task.exception()
+        if isinstance(exc, asyncio.CancelledError) and self._is_unwanted:
             self.status, self.error = Status.CANCELLED, RunCancelled(f"the run {self.request.id} was cancelled")
-        elif (exc := self.task.exception()) is None:
+        elif exc is None:
             self.status = Status.COMPLETED
         elif isinstance(exc, HuggingGPTError):
             self.status, self.error = Status.FAILED, exc

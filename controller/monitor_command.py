@@ -41,8 +41,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def monitor_command(args: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED_BY_SIGTERM))  # unwinds, also while Prometheus starts
     with monitoring(args.url, args.port, args.interval, args.data) as (url, prometheus):
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(STOPPED_BY_SIGTERM))
         print(f"Prometheus watches {args.url} at {url}; alerts: {url}/alerts; stop with Ctrl-C", flush=True)
         print(f"Grafana's dashboards and provisioning: {MONITORING / 'grafana'}", flush=True)
         try:
@@ -113,7 +113,6 @@ def _check_port(port: int) -> None:
             there.bind((LOOPBACK, port))
         except (OSError, OverflowError) as exc:
             reason = getattr(exc, "strerror", None) or exc
-            reason = getattr(exc, "strerror", None) or exc
             raise HuggingGPTError(f"Prometheus cannot listen on port {port}: {reason}; choose another --port") from exc
 
 
@@ -121,7 +120,7 @@ def _await_ready(address: str, process: "subprocess.Popen[bytes]", log: Path) ->
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx.get(f"{address}/-/ready", timeout=5).is_success:
+            if httpx.get(f"{address}/-/ready", timeout=5, trust_env=False).is_success:
                 return
         except httpx.HTTPError:
             pass

@@ -81,7 +81,7 @@ class ChatRequest(_Asked):
 
     messages: list[ChatMessage] = Field(min_length=1)
     model: str = MODEL
-    models: dict[Task, str] = Field(default_factory=dict)
+    models: dict[Task, HubId] = Field(default_factory=dict)
     named_models: list[HubId] = Field(default_factory=list, max_length=MOST_NAMED)
 
 

@@ -1,8 +1,9 @@
 """Peers: the other replicas of the ingress, asked about a run that is not here. Ray Serve sends a look-up to any of them.
 
-Nobody is asked about a run that is here, so that a run costs its peers nothing. A peer that does not answer is one that has no such run.
+Nobody is asked about a run that is here, so that a run costs its peers nothing.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -10,8 +11,9 @@ from typing import Any, Protocol, TypeVar
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
 
-from cluster.logs import logger
+from cluster.errors import Unavailable
 from controller.run_stream import HEARTBEAT, RETRY
 
 ANSWER_S = 5.0  # for a peer's answer; a cancelled run may take as long as it may here
@@ -40,11 +42,11 @@ class Peers:
         self._ask = ask
 
     async def record(self, run_id: str, *, cancels: bool = False) -> bytes | None:
-        """As JSON; None where no peer knows the run. With `cancels` after it was cancelled."""
+        """As JSON; None where no peer knows the run. With `cancels` after it was cancelled. Raises Unavailable."""
         return await self._first(bytes, "run_here", run_id, cancels, timeout_s=CANCEL_S if cancels else ANSWER_S)
 
     async def told(self, run_id: str, after: int, silence_s: float) -> Told | None:
-        """Returns when the run has told more than `after` events, has ended, or was silent for so long."""
+        """Returns when the run has told more than `after` events, has ended, or was silent for so long. Raises Unavailable."""
         return await self._first(Told, "told_here", run_id, after, silence_s, timeout_s=silence_s + ANSWER_S)
 
     async def events(self, run_id: str, after: int, silence_s: float) -> AsyncIterator[str]:
@@ -61,14 +63,23 @@ class Peers:
         try:
             answers = await self._ask(method, *arguments, timeout_s=timeout_s)
         except (TimeoutError, RayError, RayServeException) as exc:
-            logger.warning("the other ingress replicas were not asked", extra={"reason": f"{type(exc).__name__}: {exc}"})
-            return None
-        return next((answer for answer in answers if isinstance(answer, kind)), None)
+            raise Unavailable(f"not every replica of the ingress answers: try again ({type(exc).__name__})") from exc
+        if found := [answer for answer in answers if isinstance(answer, kind)]:
+            return found[0]
+        if broken := [answer for answer in answers if isinstance(answer, BaseException)]:
+            raise Unavailable(f"not every replica of the ingress answers: try again ({type(broken[0]).__name__})")
+        return None
 
 
-async def ask_replicas(method: str, *arguments: Any, timeout_s: float) -> Sequence[Any]:
-    """Of the deployment that this code runs in, this one included."""
-    here = serve.get_replica_context()
-    handle = serve.get_deployment_handle(here.deployment, here.app_name)
-    answers: Sequence[Any] = await handle.broadcast(method, *arguments).results_async(timeout_s=timeout_s, return_exceptions=True)
-    return answers
+class Replicas:
+    """All of the deployment that this code runs in, this one included."""
+
+    def __init__(self) -> None:
+        self._handle: DeploymentHandle[Any] | None = None
+
+    async def ask(self, method: str, *arguments: Any, timeout_s: float) -> Sequence[Any]:
+        if self._handle is None:  # in a thread: Serve asks its controller whether there is such a deployment
+            here = serve.get_replica_context()
+            self._handle = await asyncio.to_thread(serve.get_deployment_handle, here.deployment, here.app_name)
+        answers: Sequence[Any] = await self._handle.broadcast(method, *arguments).results_async(timeout_s=timeout_s, return_exceptions=True)
+        return answers

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import isfinite
 from typing import Generic, TypeVar
 
 import httpx
@@ -144,6 +145,6 @@ def wanted_samples(text: str) -> Page:
     """Of the text format of Prometheus, a page of which holds thousands of lines, only the metrics that are shown."""
     found: dict[str, list[tuple[Mapping[str, str], float]]] = defaultdict(list)
     for line in text.splitlines():
-        if line.startswith(_WANTED) and (sample := _SAMPLE.match(line)) and sample[1] in _WANTED:
+        if line.startswith(_WANTED) and (sample := _SAMPLE.match(line)) and sample[1] in _WANTED and isfinite(float(sample[3])):
             found[sample[1]].append((dict(_LABEL.findall(sample[2])), float(sample[3])))
     return found

@@ -1,12 +1,12 @@
 """The record of a run, as JSON: what was asked, the plan, the models and why, what each step gave and took, the answer, how it ended."""
 
-import json
 import time
 from enum import StrEnum
 from typing import Any
 
 from cluster.errors import HuggingGPTError
 from controller import openai_schema
+from controller.json_text import as_json
 from controller.request import Request
 from controller.run import Run
 from controller.run_ids import began_s
@@ -46,4 +46,4 @@ def record_of(request: Request, run: Run, status: Status, last_event_id: str, er
 
 
 def encoded(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return as_json(record).encode("utf-8", "replace")

@@ -17,7 +17,7 @@ import fsspec
 from cluster.logs import logger
 from controller.run_ids import began_s, day
 
-MOST_UNWRITTEN = 1000
+MOST_UNWRITTEN, MOST_UNWRITTEN_BYTES = 1000, 64_000_000
 SWEEP_S = 3600.0  # between two looks for days that have expired
 
 
@@ -29,6 +29,7 @@ class RunStore:
         self._keep_s = keep_s
         self._clock = clock
         self._unwritten: dict[str, bytes] = {}
+        self._unwritten_bytes = 0
         self._has_work = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._is_failing = False
@@ -39,9 +40,10 @@ class RunStore:
             return
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._write_on()), asyncio.create_task(self._sweep_on())]
-        if len(self._unwritten) >= MOST_UNWRITTEN:
+        if len(self._unwritten) >= MOST_UNWRITTEN or self._unwritten_bytes + len(record) > MOST_UNWRITTEN_BYTES:
             self._failed("it takes them too slowly")
             return
+        self._unwritten_bytes += len(record)
         self._unwritten[run_id] = record
         self._has_work.set()
 
@@ -72,13 +74,13 @@ class RunStore:
             await self._has_work.wait()
             self._has_work.clear()
             batch = dict(self._unwritten)
-            try:
-                await asyncio.to_thread(self._write, batch)
+            if reason := await asyncio.to_thread(self._write, batch):
+                self._failed(reason)
+            else:
                 self._is_failing = False
-            except Exception as exc:  # noqa: BLE001 - as above
-                self._failed(f"{type(exc).__name__}: {exc}")
-            for run_id in batch:
+            for run_id, record in batch.items():
                 del self._unwritten[run_id]
+                self._unwritten_bytes -= len(record)
 
     async def _sweep_on(self) -> None:
         while True:
@@ -88,14 +90,22 @@ class RunStore:
                 self._failed(f"{type(exc).__name__}: {exc}")
             await asyncio.sleep(SWEEP_S)
 
-    def _write(self, records: Mapping[str, bytes]) -> None:
-        """Under a passing name first: nobody reads half a record."""
+    def _write(self, records: Mapping[str, bytes]) -> str:
+        """Each by itself; gives why the last that failed did, "" where none."""
+        reason = ""
         for run_id, record in records.items():
-            path = self._path(run_id, began_s(run_id) or self._clock())
-            passing = f"{path}.{uuid.uuid4().hex}.part"
-            self._fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
-            self._fs.pipe_file(passing, record)
-            self._fs.mv(passing, path)
+            try:
+                self._write_one(self._path(run_id, began_s(run_id) or self._clock()), record)
+            except Exception as exc:  # noqa: BLE001 - as above
+                reason = f"{type(exc).__name__}: {exc}"
+        return reason
+
+    def _write_one(self, path: str, record: bytes) -> None:
+        """Under a passing name first: nobody reads half a record."""
+        passing = f"{path}.{uuid.uuid4().hex}.part"
+        self._fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+        self._fs.pipe_file(passing, record)
+        self._fs.mv(passing, path)
 
     def _path(self, run_id: str, start_s: float) -> str:
         return f"{self._root}/{day(start_s)}/{run_id}.json"

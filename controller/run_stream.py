@@ -1,7 +1,6 @@
 """A run as server-sent events: the chunks of a chat completion, or its own events, which a client can take up where it left off."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from controller import openai_schema
 from controller.events import AnswerText, Event, event_as_json
+from controller.json_text import as_json
 from controller.live_run import LiveRun
 from controller.run_log import RunLog
 
@@ -86,4 +86,4 @@ def _chunk(run_id: str, event: Event) -> dict[str, Any]:
 
 
 def _data(data: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"data: {as_json(data)}\n\n"

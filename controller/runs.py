@@ -16,6 +16,7 @@ from controller.live_run import Answers, LiveRun
 from controller.openai_schema import COMPLETION_PREFIX, shown
 from controller.peers import Peers, Told
 from controller.plan_json import GivenPlan
+from controller.readers import Readers
 from controller.request import Request
 from controller.results import MOST_RUNS, Kept
 from controller.run_log import RunLog, last_number
@@ -30,7 +31,8 @@ CANCEL_TIMEOUT_S = 10.0  # for what a cancelled run still has to let go
 class Runs:
     """All look-ups take the id of a run or of its completion, and raise NotFound for an unknown one."""
 
-    def __init__(self, pipeline: Answers, store: RunStore, peers: Peers) -> None:
+    def __init__(self, pipeline: Answers, store: RunStore, peers: Peers, max_readers: int) -> None:
+        self._readers = Readers(max_readers)
         self._pipeline = pipeline
         self._store = store
         self._peers = peers
@@ -48,7 +50,7 @@ class Runs:
     async def record(self, run_id: str) -> bytes:
         """As JSON, of a run that goes on as far as it came."""
         plain = _plain(run_id)
-        return self.record_here(plain) or await self._peers.record(plain) or await self._stored(plain)
+        return self.record_here(plain) or await self._elsewhere(plain)
 
     async def cancel(self, run_id: str) -> bytes:
         """The record, once all that ran for it was let go; that alone for one that was cancelled before.
@@ -56,7 +58,7 @@ class Runs:
         Raises RunEnded for one that ended otherwise.
         """
         plain = _plain(run_id)
-        record = await self.cancel_here(plain) or await self._peers.record(plain, cancels=True) or await self._stored(plain)
+        record = await self.cancel_here(plain) or await self._elsewhere(plain, cancels=True)
         status = json.loads(record)["status"]
         if status in (Status.COMPLETED, Status.FAILED):
             raise RunEnded(f"the run {plain} has ended ({status}): there is nothing left to cancel")
@@ -65,16 +67,19 @@ class Runs:
     async def events(self, run_id: str, last_event_id: str | None, silence_s: float) -> AsyncIterator[str] | None:
         """As SSE, those after the one that the reader names; None where it has them all. Of a run that only the store knows, the end alone.
 
-        Raises BadRequest for an id of another run, or of no event.
+        Raises BadRequest for an id of another run, or of no event, and Overloaded where too many read already.
         """
         plain = _plain(run_id)
         log = self._log(plain)
-        if log is None and (told := await self._peers.told(plain, MOST_EVENTS, silence_s=0)) is not None:
-            after = last_number(plain, told.count + told.has_ended, last_event_id)
-            return None if after > told.count else self._peers.events(plain, after, silence_s)
-        log = log or _log_of(plain, await self._stored(plain))
-        after = last_number(plain, log.last_number, last_event_id)
-        return None if after > log.count else events(log, after, silence_s)
+        if log is None and (record := await self._store.get(plain)) is not None:
+            log = _log_of(plain, record)
+        if log is not None:
+            after = last_number(plain, log.last_number, last_event_id)
+            return None if after > log.count else self._readers.counted(events(log, after, silence_s))
+        if (told := await self._peers.told(plain, MOST_EVENTS, silence_s=0)) is None:
+            raise _unknown(plain)
+        after = last_number(plain, told.count + told.has_ended, last_event_id)
+        return None if after > told.count else self._readers.counted(self._peers.events(plain, after, silence_s))
 
     # What the peers ask
 
@@ -106,20 +111,26 @@ class Runs:
         live = self._live.get(plain)
         return live.log if live is not None else self._past.get(plain)
 
-    async def _stored(self, plain: str) -> bytes:
-        if (record := await self._store.get(plain)) is None:
-            raise NotFound(f"no run has the id {shown(plain)}, or its record has expired")
+    async def _elsewhere(self, plain: str, *, cancels: bool = False) -> bytes:
+        """From the store, which has the runs that ended, or from the replica that has it."""
+        record = await self._store.get(plain) or await self._peers.record(plain, cancels=cancels)
+        if record is None:
+            raise _unknown(plain)
         return record
 
     def _ended(self, live: LiveRun) -> None:
-        live.end()
         del self._live[live.request.id]
+        live.end()
         if live.was_refused:
             return
         record = live.log.record or b""
         self._past.keep(live.request.id, live.log, len(record))
         if live.request.terms.keeps_results:
             self._store.keep(live.request.id, record)
+
+
+def _unknown(plain: str) -> NotFound:
+    return NotFound(f"no run has the id {shown(plain)}, or its record has expired")
 
 
 def _plain(run_id: str) -> str:

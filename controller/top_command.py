@@ -7,7 +7,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
@@ -85,6 +85,7 @@ def _no_key(wait_s: float) -> str:
 
 
 def _interval(text: str) -> float:
-    if LEAST_INTERVAL_S <= (seconds := float(text)) <= MOST_INTERVAL_S:
-        return seconds
+    with suppress(ValueError):
+        if LEAST_INTERVAL_S <= (seconds := float(text)) <= MOST_INTERVAL_S:
+            return seconds
     raise argparse.ArgumentTypeError(f"{text} is no number of seconds from {LEAST_INTERVAL_S:g} to {MOST_INTERVAL_S:g}")

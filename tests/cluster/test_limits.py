@@ -1,6 +1,7 @@
 """A service with little room: who is let in is answered, who is not is told when to come, and time that was given is kept to."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from tests.cluster.serving import served
 pytestmark = pytest.mark.cluster
 
 PLACES = 4
+READERS = 12
 FAMILY = {"num_replicas": 1, "max_ongoing_requests": 2, "max_queued_requests": 2, "ray_actor_options": {"num_cpus": 0.1}}
 
 
@@ -28,6 +30,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     args = config["applications"][1]["args"]
     args["limits"] |= {"max_runs_in_flight": PLACES, "max_body_bytes_in_flight": 3_000_000}
     args["families"]["fake"]["deployment"] = FAMILY
+    args["runs"] = {"max_readers": READERS}
     args |= {"artifacts": f"file://{folder}/artifacts", "models": str(folder / "models")}
     with served(config, folder) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
@@ -53,6 +56,42 @@ def test_overload_is_429_with_a_time_and_every_run_that_was_let_in_is_whole(narr
         assert reply.json()["error"]["code"] == "overloaded" and int(reply.headers["retry-after"]) >= 1
     waits = sorted(int(reply.headers["retry-after"]) for reply in refused)
     assert waits[-1] > waits[0], "those who are refused together must not come back together"
+
+
+def test_a_run_in_the_background_that_finds_no_place_is_refused_and_one_that_was_accepted_is_run(narrow: httpx.Client) -> None:
+    def started(number: int) -> httpx.Response:
+        return narrow.post("/v1/runs", json=ask({"s1": wait(f"background {number}", "600 ms")}, background=True))
+
+    with ThreadPoolExecutor(3 * PLACES) as clients:
+        replies = list(clients.map(started, range(3 * PLACES)))
+    accepted = [reply.json()["id"] for reply in replies if reply.status_code == 202]
+    refused = [reply for reply in replies if reply.status_code == 429]
+    assert len(accepted) >= PLACES and refused and len(accepted) + len(refused) == 3 * PLACES
+    assert all(int(reply.headers["retry-after"]) >= 1 for reply in refused)
+    for run_id in accepted:
+        events = narrow.get(f"/v1/runs/{run_id}/events").text
+        assert '"status":"completed"' in events.strip().split("data: ")[-1]
+
+
+def test_readers_of_events_beyond_the_limit_are_refused_and_the_service_answers(narrow: httpx.Client) -> None:
+    run_id = narrow.post("/v1/runs", json=ask({"s1": wait("much read", "4000 ms")}, background=True)).json()["id"]
+    reading = threading.Barrier(READERS + 1, timeout=20)
+
+    def read(_number: int) -> str:
+        with httpx.stream("GET", f"{narrow.base_url}v1/runs/{run_id}/events", timeout=30) as reply:
+            lines = reply.iter_lines()
+            next(lines)
+            reading.wait()
+            return "\n".join(lines)
+
+    with ThreadPoolExecutor(READERS) as readers:
+        streams = [readers.submit(read, number) for number in range(READERS)]
+        reading.wait()
+        refused = narrow.get(f"/v1/runs/{run_id}/events")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded") and int(refused.headers["retry-after"]) >= 1
+        assert narrow.get("/healthz").is_success and narrow.get(f"/v1/runs/{run_id}").json()["status"] == "in_progress"
+        assert all('"status":"completed"' in stream.result() for stream in streams)
+    assert narrow.get(f"/v1/runs/{run_id}/events").is_success
 
 
 def test_the_openai_client_comes_again_by_itself_and_is_answered(narrow: httpx.Client) -> None:

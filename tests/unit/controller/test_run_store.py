@@ -97,3 +97,15 @@ async def test_a_store_that_is_gone_is_said_once_and_is_used_again_when_it_is_ba
     (tmp_path / "runs").unlink()
     await kept(store, run_id)
     assert await store.get(run_id) == b"{}"
+
+
+async def test_a_record_that_cannot_be_written_costs_no_other(tmp_path: Path) -> None:
+    store, ids = RunStore(f"file://{tmp_path}/runs", DAY_S), [new_run_id() for _ in range(3)]
+    folder = tmp_path / "runs" / str(day(time.time()))
+    (folder / f"{ids[1]}.json").mkdir(parents=True)
+    (folder / f"{ids[1]}.json" / "in the way").touch()
+    for run_id in ids:
+        store.keep(run_id, b"{}")
+    await kept(store, new_run_id())
+    other = RunStore(f"file://{tmp_path}/runs", DAY_S)
+    assert [await other.get(run_id) for run_id in (ids[0], ids[2])] == [b"{}", b"{}"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ray.serve.exceptions import RayServeException
 
-from cluster.errors import BadRequest, NotFound, Overloaded, RunCancelled, RunEnded
+from cluster.errors import BadRequest, NotFound, Overloaded, RunCancelled, RunEnded, Unavailable
 from cluster.settings import Limits
 from controller.peers import Ask, Peers
 from controller.request import Request
@@ -24,10 +24,17 @@ from tests.fakes_chat import ScriptedChat
 from tests.fakes_pipeline import FAILS, HANGS, WORKS, a_pipeline
 
 
-def runs_of(tmp_path: Path, *script: str, limits: Limits | None = None, ran: list[str] | None = None, peers: Ask | None = None) -> Runs:
+def runs_of(
+    tmp_path: Path,
+    *script: str,
+    limits: Limits | None = None,
+    ran: list[str] | None = None,
+    peers: Ask | None = None,
+    max_readers: int = 10,
+) -> Runs:
     """What the language model says after the script is an answer."""
     pipeline = a_pipeline(ScriptedChat(*script, "It is done."), [] if ran is None else ran, limits or Limits(), max_replans=0)
-    return Runs(pipeline, RunStore(f"file://{tmp_path}/runs", 1000), Peers(peers or ask_nobody))
+    return Runs(pipeline, RunStore(f"file://{tmp_path}/runs", 1000), Peers(peers or ask_nobody), max_readers)
 
 
 async def ask_nobody(_method: str, *_arguments: Any, timeout_s: float) -> list[Any]:
@@ -35,7 +42,7 @@ async def ask_nobody(_method: str, *_arguments: Any, timeout_s: float) -> list[A
 
 
 def the_peer(runs: Runs) -> Ask:
-    """Asks one replica, as controller.ingress.Ingress answers it, beside one that does not know and one that is broken."""
+    """Asks one replica, as controller.ingress.Ingress answers it, beside one that does not know."""
 
     async def ask(method: str, *arguments: Any, timeout_s: float) -> list[Any]:
         if method == "told_here":
@@ -43,7 +50,7 @@ def the_peer(runs: Runs) -> Ask:
         else:
             run_id, cancels = arguments
             answer = await runs.cancel_here(run_id) if cancels else runs.record_here(run_id)
-        return pickle.loads(pickle.dumps([None, RuntimeError("broken"), answer]))  # noqa: S301 - its own
+        return pickle.loads(pickle.dumps([None, answer]))  # noqa: S301 - its own
 
     return ask
 
@@ -274,12 +281,62 @@ async def test_a_run_is_followed_and_read_and_cancelled_from_another_replica(tmp
     assert await other.events(live.request.id, record["last_event_id"], 1) is None
 
 
-async def test_peers_that_cannot_be_asked_are_as_if_they_did_not_know(tmp_path: Path) -> None:
+@pytest.mark.parametrize("answers", [RayServeException("the controller is gone"), TimeoutError(), [None, RuntimeError("it died")]])
+async def test_a_run_that_may_be_with_a_replica_that_does_not_answer_is_not_said_to_be_unknown(answers: Any, tmp_path: Path) -> None:
     async def ask(*_arguments: Any, timeout_s: float) -> list[Any]:
-        raise RayServeException("the controller is gone")
+        if isinstance(answers, Exception):
+            raise answers
+        return list(answers)
 
-    with pytest.raises(NotFound):
-        await runs_of(tmp_path, peers=ask).record(new_run_id())
+    runs = runs_of(tmp_path, peers=ask)
+    for asked in (runs.record(new_run_id()), runs.events(new_run_id(), None, 1), runs.cancel(new_run_id())):
+        with pytest.raises(Unavailable, match="try again"):
+            await asked
+
+
+# What is too much, or odd
+
+
+async def test_a_run_in_the_background_is_refused_before_it_is_promised(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, a_plan(HANGS), limits=Limits(max_runs_in_flight=1))
+    first, second = runs.start(a_request(), in_background=True), runs.start(a_request(), in_background=True)
+    await first.let_in()
+    with pytest.raises(Overloaded):
+        await second.let_in()
+    first.cancel()
+
+
+async def test_readers_beyond_the_limit_are_told_when_to_come_again_and_those_that_leave_make_room(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, a_plan(HANGS), max_readers=2)
+    live = runs.start(a_request())
+    readers = [await runs.events(live.request.id, None, 10) or nothing() for _ in range(2)]
+    for reader in readers:
+        await anext(reader)
+    with pytest.raises(Overloaded) as refused:
+        await runs.events(live.request.id, None, 10)
+    assert refused.value.retry_after_s > 0
+    await readers[0].aclose()  # type: ignore[attr-defined]
+    assert await runs.events(live.request.id, None, 10) is not None
+    live.cancel()
+
+
+async def test_a_record_that_json_cannot_say_ends_its_run_all_the_same(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, a_plan(WORKS))
+    live = runs.start(a_request())
+    live.run.seconds["odd"] = float("nan")
+    await live.log.ended()
+    assert json.loads(await runs.record(live.request.id))["seconds"]["odd"] is None
+
+
+async def test_a_step_that_cancels_itself_is_a_failure_and_no_wish_of_anybody(tmp_path: Path) -> None:
+    class Broken:
+        async def answer(self, *_arguments: Any) -> Any:
+            raise asyncio.CancelledError
+
+    runs = Runs(Broken(), RunStore(f"file://{tmp_path}/runs", 1000), Peers(ask_nobody), 10)
+    live = runs.start(a_request())
+    await live.log.ended()
+    assert (live.status, live.error.code if live.error else "") == ("failed", "internal_error")
 
 
 async def nothing() -> AsyncIterator[str]:
