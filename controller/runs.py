@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from cluster.errors import NotFound, RunEnded
+from cluster.errors import NotFound, RunEnded, Unavailable
 from cluster.logs import logger
 from controller.live_run import Answers, LiveRun
 from controller.openai_schema import COMPLETION_PREFIX, shown
@@ -70,16 +70,16 @@ class Runs:
         Raises BadRequest for an id of another run, or of no event, and Overloaded where too many read already.
         """
         plain = _plain(run_id)
-        log = self._log(plain)
-        if log is None and (record := await self._store.get(plain)) is not None:
+        if (log := self._log(plain)) is None:
+            told, silent = await self._told_elsewhere(plain)
+            if told is not None:
+                after = last_number(plain, told.count + told.has_ended, last_event_id)
+                return None if after > told.count else self._readers.counted(self._peers.events(plain, after, silence_s))
+            if (record := await self._store.get(plain)) is None:
+                raise silent or _unknown(plain)
             log = _log_of(plain, record)
-        if log is not None:
-            after = last_number(plain, log.last_number, last_event_id)
-            return None if after > log.count else self._readers.counted(events(log, after, silence_s))
-        if (told := await self._peers.told(plain, MOST_EVENTS, silence_s=0)) is None:
-            raise _unknown(plain)
-        after = last_number(plain, told.count + told.has_ended, last_event_id)
-        return None if after > told.count else self._readers.counted(self._peers.events(plain, after, silence_s))
+        after = last_number(plain, log.last_number, last_event_id)
+        return None if after > log.count else self._readers.counted(events(log, after, silence_s))
 
     # What the peers ask
 
@@ -110,6 +110,13 @@ class Runs:
     def _log(self, plain: str) -> RunLog | None:
         live = self._live.get(plain)
         return live.log if live is not None else self._past.get(plain)
+
+    async def _told_elsewhere(self, plain: str) -> tuple[Told | None, Unavailable | None]:
+        """By the replica that has the run, and why there may be one that does not answer. Peers first: they know more than the store."""
+        try:
+            return await self._peers.told(plain, MOST_EVENTS, silence_s=0), None
+        except Unavailable as exc:
+            return None, exc
 
     async def _elsewhere(self, plain: str, *, cancels: bool = False) -> bytes:
         """From the store, which has the runs that ended, or from the replica that has it."""
