@@ -83,12 +83,12 @@ weights: $(STAMP)  ## the models, checked by hash
 
 # The system's Prometheus, or Debian's package unpacked into the environment, which needs no root where the package lists are there.
 $(PROMETHEUS): | $(STAMP)
-	@if command -v prometheus promtool >/dev/null; then \
+	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then \
 		ln -sf "$$(command -v promtool)" "$$(command -v prometheus)" $(BIN)/; \
-	elif command -v apt-get >/dev/null && folder=$$(mktemp -d) && cd "$$folder" && \
+	elif command -v apt-get >/dev/null && rm -rf $(VENV)/debian && mkdir $(VENV)/debian && cd $(VENV)/debian && \
 		{ apt-get -qq download prometheus 2>/dev/null || { apt-get -qq update && apt-get -qq download prometheus 2>/dev/null; }; } && \
 		dpkg-deb -x prometheus_*.deb . ; then \
-		cp usr/bin/promtool usr/bin/prometheus $(CURDIR)/$(BIN)/; rm -rf "$$folder"; \
+		mv usr/bin/promtool usr/bin/prometheus ../bin/ && rm -rf ../debian; \
 	else \
 		echo "There is no Prometheus here: tests that need it are skipped." >&2; \
 	fi

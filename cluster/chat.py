@@ -48,7 +48,7 @@ class Reply:
 
 
 OnText = Callable[[str], None]
-Observe = Callable[[Reply], None]
+Observe = Callable[[Reply | LanguageModelError], None]
 
 
 class ChatModel(Protocol):
@@ -92,7 +92,7 @@ class OpenAIChat:
 
     @classmethod
     def from_settings(cls, settings: LanguageModelClient, observe: Observe | None = None) -> "OpenAIChat":
-        """The key comes from the environment variable that the settings name; a local engine needs none. `observe` is told each reply."""
+        """The key comes from the environment variable that the settings name; a local engine needs none. `observe` is told what comes."""
         return cls(settings.base_url, settings.model, os.environ.get(settings.api_key_env, "none"), settings.max_retries, observe)
 
     async def check(self) -> None:
@@ -114,7 +114,7 @@ class OpenAIChat:
                 extra_headers={KEEP_PROMPT_HEADER: "1"},
             )
         except openai.OpenAIError as exc:
-            raise self._explained(exc, timeout_s) from exc
+            raise self._failed(self._explained(exc, timeout_s)) from exc
 
     async def reply(self, messages: Sequence[Message], *, max_tokens: int, timeout_s: float, schema: dict[str, Any] | None = None) -> Reply:
         body = _sent(messages) | _constrained(schema)
@@ -147,9 +147,9 @@ class OpenAIChat:
                 span, replies[0].tokens_in, replies[0].tokens_out, [str(choice.finish_reason or "") for choice in completion.choices]
             )
         except openai.OpenAIError as exc:
-            raise self._explained(exc, timeout_s) from exc
+            raise self._failed(self._explained(exc, timeout_s)) from exc
         except (AttributeError, IndexError, TypeError, ValueError) as exc:
-            raise LanguageModelError(f"the language model at {self._base_url} did not reply in the OpenAI form") from exc
+            raise self._failed(LanguageModelError(f"the language model at {self._base_url} did not reply in the OpenAI form")) from exc
         self._observe(replies[0])
         return replies
 
@@ -165,9 +165,9 @@ class OpenAIChat:
                         if piece.text:
                             on_text(piece.text)
             except TimeoutError as exc:
-                raise LanguageModelTimeout(f"the language model did not reply within {timeout_s:g} s") from exc
+                raise self._failed(LanguageModelTimeout(f"the language model did not reply within {timeout_s:g} s")) from exc
             if not written.end:
-                raise LanguageModelError(f"the language model at {self._base_url} broke off its reply")
+                raise self._failed(LanguageModelError(f"the language model at {self._base_url} broke off its reply"))
             written.describe(span)
         reply = written.reply()
         self._observe(reply)
@@ -203,9 +203,14 @@ class OpenAIChat:
                 async for chunk in stream:
                     yield _Piece.of(chunk)
         except openai.OpenAIError as exc:
-            raise self._explained(exc, timeout_s) from exc
+            raise self._failed(self._explained(exc, timeout_s)) from exc
         except (AttributeError, LookupError, TypeError, ValueError) as exc:
-            raise LanguageModelError(f"the language model at {self._base_url} did not stream in the OpenAI form") from exc
+            raise self._failed(LanguageModelError(f"the language model at {self._base_url} did not stream in the OpenAI form")) from exc
+
+    def _failed(self, error: LanguageModelError) -> LanguageModelError:
+        """Told to whoever observes."""
+        self._observe(error)
+        return error
 
     def _explained(self, exc: openai.OpenAIError, timeout_s: float) -> LanguageModelError:
         match exc:
@@ -278,7 +283,7 @@ class _Written:
         describe_reply(span, self.tokens_in, self.tokens_out, ends, first_s)
 
 
-def _unobserved(_reply: Reply) -> None: ...
+def _unobserved(_what: Reply | LanguageModelError) -> None: ...
 
 
 def _sent(messages: Sequence[Message]) -> dict[str, Any]:

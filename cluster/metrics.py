@@ -20,7 +20,7 @@ from typing import Any
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from cluster.chat import Reply
-from cluster.errors import HuggingGPTError
+from cluster.errors import HuggingGPTError, LanguageModelError
 from cluster.messages import OUT_OF_TIME, REPLICA_DIED, REPLICA_ERROR, TIMEOUT, Done, Failed, TaskResult
 from cluster.tasks import Task
 
@@ -72,6 +72,13 @@ class Use(StrEnum):
     EXPERT = "expert"  # a step that it does itself
 
 
+class Replied(StrEnum):
+    """What became of a request to the LLM, after the client's own retries."""
+
+    WHOLE = "replied"
+    FAILED = "failed"
+
+
 class ReplyPart(StrEnum):
     QUEUE = "queue"
     PREFILL = "prefill"
@@ -112,6 +119,7 @@ METRICS: Mapping[str, Metric] = {
     "hgpt_steps_total": Metric(Counter, "Steps by how they got their result, or did not", {"task": Task, "outcome": Outcome}),
     "hgpt_errors_total": Metric(Counter, "Failed runs and failed steps by error code", {"code": ERROR_CODES}),
     "hgpt_fallbacks_total": Metric(Counter, "Models that gave way to the next candidate of their step", {"task": Task}),
+    "hgpt_llm_requests_total": Metric(Counter, "Requests to the LLM by whether it replied", {"use": Use, "outcome": Replied}),
     "hgpt_llm_seconds": Metric(Histogram, "Where the time of an LLM's reply went", {"use": Use, "part": ReplyPart}),
     "hgpt_llm_tokens_total": Metric(Counter, "Tokens that the LLM read and wrote", {"use": Use, "direction": Direction}),
 }
@@ -129,8 +137,15 @@ def observe_task(task: Task, part: TaskPart, seconds: float) -> None:
     _made("hgpt_task_seconds").observe(seconds, {"task": task, "part": part})
 
 
-def observe_reply(use: Use, reply: Reply) -> None:
-    """One that came to its end, or was given up after its first words."""
+def observe_reply(use: Use, reply: Reply | LanguageModelError) -> None:
+    """One that came to its end, or was given up after its first words; or what came instead. One that broke off in its middle is both."""
+    outcome = Replied.WHOLE if isinstance(reply, Reply) else Replied.FAILED
+    _made("hgpt_llm_requests_total").inc(1, {"use": use, "outcome": outcome})
+    if isinstance(reply, Reply):
+        _observe_what_it_took(use, reply)
+
+
+def _observe_what_it_took(use: Use, reply: Reply) -> None:
     timing = reply.timing
     for part, seconds in ((ReplyPart.QUEUE, timing.queue_s), (ReplyPart.PREFILL, timing.prefill_s), (ReplyPart.DECODE, timing.decode_s)):
         _made("hgpt_llm_seconds").observe(seconds, {"use": use, "part": part})

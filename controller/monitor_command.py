@@ -24,6 +24,7 @@ from controller.client import Client, add_url_option
 MONITORING = Path(__file__).parents[1] / "cluster" / "monitoring"
 LOOPBACK = "127.0.0.1"
 READY_TIMEOUT_S = 60.0
+DISCOVERY_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 20.0
 STOPPED_BY_SIGTERM = 143
 HOW_TO_GET_IT = (
@@ -60,6 +61,7 @@ def monitoring(url: str, port: int, interval_s: int, data: Path | None) -> Itera
     discovery = Client(url).monitoring()["ray_service_discovery"]
     if discovery is None:
         raise HuggingGPTError(f"the Ray of {url} has no dashboard, which lists its metrics agents: start Ray with one")
+    _check_discovery(discovery)
     _check_port(port)
     with tempfile.TemporaryDirectory(prefix="hgpt-monitor-", ignore_cleanup_errors=True) as folder:
         config = Path(folder) / "prometheus.yml"
@@ -104,6 +106,20 @@ def prometheus_program() -> str:
     if (found := shutil.which(named)) is None:
         raise HuggingGPTError(HOW_TO_GET_IT)
     return found
+
+
+def _check_discovery(address: str) -> None:
+    """Prometheus itself would scrape no node, and say so only in its log."""
+    try:
+        httpx.get(address, timeout=DISCOVERY_TIMEOUT_S).raise_for_status().json()
+    except httpx.HTTPStatusError as exc:
+        reason = f"HTTP {exc.response.status_code}"
+    except (httpx.HTTPError, ValueError) as exc:
+        reason = str(exc) or type(exc).__name__
+    else:
+        return
+    where = "run this where it does, such as on the head node, or start Ray with --dashboard-host"
+    raise HuggingGPTError(f"Ray's dashboard, which lists what is to be scraped, does not answer at {address} ({reason}): {where}")
 
 
 def _check_port(port: int) -> None:

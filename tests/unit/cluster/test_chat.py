@@ -14,7 +14,7 @@ from cluster.chat import Message, OpenAIChat, Reply
 from cluster.errors import LanguageModelError, LanguageModelTimeout
 
 HELLO: list[Message] = [{"role": "user", "content": "hello"}]
-JSON = "application/json"
+JSON, STREAM = "application/json", "text/event-stream"
 
 
 @dataclass
@@ -107,6 +107,60 @@ async def test_a_reply_comes_with_its_tokens(server: Server) -> None:
     server.script = [Answer(completion("hi"))]
     reply = await server.chat().reply(HELLO, max_tokens=9, timeout_s=5)
     assert (reply.text, reply.tokens_in, reply.tokens_out, reply.is_cut) == ("hi", 5, 2, False)
+
+
+class Seen(list[Reply | LanguageModelError]):
+    """What a client tells whoever observes it, such as the metrics."""
+
+    def client(self, url: str) -> OpenAIChat:
+        return OpenAIChat(url, "controller", "none", 0, self.append)
+
+
+async def test_each_way_of_asking_is_observed_once_with_its_tokens(server: Server) -> None:
+    seen = Seen()
+    chat = seen.client(server.url)
+    usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+    end = {"id": "1", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage}
+    stream = events("h", "i") + b"data: " + json.dumps(end).encode() + b"\n\n"
+    server.script = [Answer(completion()), Answer(completion()), Answer(stream, STREAM), Answer(stream, STREAM)]
+    await said(chat)
+    await chat.samples(HELLO, count=1, temperature=0.7, max_tokens=9, timeout_s=5, schema={"type": "object"})
+    await chat.written(HELLO, lambda _: None, max_tokens=9, timeout_s=5)
+    await streamed(chat, [])
+    assert [(reply.text, reply.tokens_in, reply.tokens_out) for reply in seen if isinstance(reply, Reply)] == [("hi", 5, 2)] * 4
+    assert len(seen) == 4
+
+
+async def test_each_way_of_asking_that_gives_no_reply_is_observed_once(server: Server) -> None:
+    seen = Seen()
+    chat = seen.client(server.url)
+    server.script = [
+        Answer(b"{}", status=500),
+        Answer(b"[]"),
+        Answer(events("never ended"), STREAM),
+        Answer(b"{}", status=500),
+        Answer(b"{}", status=500),
+    ]
+    for asked in (
+        said(chat),
+        said(chat),
+        chat.written(HELLO, lambda _: None, max_tokens=9, timeout_s=5),
+        streamed(chat, []),
+        chat.prime(HELLO, timeout_s=5),
+    ):
+        with pytest.raises(LanguageModelError) as raised:
+            await asked
+        assert seen[-1] is raised.value
+    assert len(seen) == 5
+
+
+async def test_a_stream_that_nobody_wants_any_more_is_observed_with_what_was_written(server: Server) -> None:
+    seen = Seen()
+    server.script = [Answer(events("some", " more"), STREAM)]
+    stream = seen.client(server.url).stream(HELLO, max_tokens=9, timeout_s=5)
+    assert await anext(stream) == "some"
+    await stream.aclose()  # type: ignore[attr-defined]
+    assert [reply.text for reply in seen if isinstance(reply, Reply)] == ["some"] and len(seen) == 1
 
 
 async def test_a_reply_stopped_by_the_token_limit_says_so(server: Server) -> None:
