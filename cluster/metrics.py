@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
+from itertools import product
 from typing import Any
 
 from ray.util.metrics import Counter, Gauge, Histogram
@@ -55,9 +56,10 @@ class Outcome(StrEnum):
 
 
 class Ending(StrEnum):
-    """Of a run; `refused` is one that was never let in."""
+    """Of a run. `declined`: what was asked was wrong or cannot be planned (4xx); `refused`: there was no place for it."""
 
     COMPLETED = "completed"
+    DECLINED = "declined"
     FAILED = "failed"
     CANCELLED = "cancelled"
     REFUSED = "refused"
@@ -182,6 +184,17 @@ def count_error(code: str) -> None:
 
 def count_fallback(task: Task) -> None:
     _made("hgpt_fallbacks_total").inc(1, {"task": task})
+
+
+def begin_at_zero() -> None:
+    """By an ingress replica, once: a rate does not see the first event of a counter that comes into being with it.
+
+    Ray 2.60's own `inc` takes no 0.
+    """
+    for name in ("hgpt_runs_total", "hgpt_errors_total", "hgpt_llm_requests_total"):
+        labels = METRICS[name].labels
+        for values in product(*labels.values()):
+            _made(name)._record(0, dict(zip(labels, values, strict=True)))
 
 
 def set_runs_in_flight(count: int, limit: int) -> None:

@@ -22,7 +22,7 @@ from cluster.errors import BadRequest, HuggingGPTError, NotFound
 from cluster.hub import Hub
 from cluster.logs import REQUEST_ID_HEADER, as_request_id, log_to_stderr, logger, said_for
 from cluster.messages import ArtifactRef, Done
-from cluster.metrics import Use, observe_reply
+from cluster.metrics import Use, begin_at_zero, observe_reply
 from cluster.settings import AppSettings
 from cluster.tasks import TASKS
 from controller import openai_schema
@@ -302,6 +302,7 @@ class Ingress:
     async def check_health(self) -> None:
         """Serve asks at the start, and every few seconds; what goes on for ever begins with the first time."""
         if self._telling is None:
+            begin_at_zero()
             self._telling = asyncio.create_task(self._pipeline.tell_on())
 
     @door.get("/healthz")

@@ -13,6 +13,8 @@ from controller.run import Run
 from controller.run_log import RunLog
 from controller.run_record import Status, encoded, record_of
 
+FAULT_OF_THE_SERVICE = 500  # HTTP statuses from here on
+
 
 class Answers(Protocol):
     """What runs a request: controller.pipeline.Pipeline."""
@@ -77,8 +79,16 @@ class LiveRun:
                 logger.error("a run failed", exc_info=exc)
             self.status, self.error = Status.FAILED, HuggingGPTError(f"the run failed inside: {type(exc).__name__}")
             count_error(self.error.code)  # the others were counted where they were raised
-        count_run(Ending.REFUSED if self.was_refused else Ending(self.status))
+        count_run(self._ending)
         self.log.end(encoded(self.record()))
+
+    @property
+    def _ending(self) -> Ending:
+        if self.was_refused:
+            return Ending.REFUSED
+        if self.status is Status.FAILED and self.error is not None and self.error.status < FAULT_OF_THE_SERVICE:
+            return Ending.DECLINED
+        return Ending(self.status)
 
     @property
     def was_refused(self) -> bool:

@@ -26,6 +26,7 @@ LOOPBACK = "127.0.0.1"
 READY_TIMEOUT_S = 60.0
 DISCOVERY_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 20.0
+MOST_INTERVAL_S = 60  # the alerts' rates over five minutes need some samples
 STOPPED_BY_SIGTERM = 143
 HOW_TO_GET_IT = (
     "Prometheus is not here: install your system's package `prometheus`, or set HGPT_PROMETHEUS to the program; `make monitor` fetches it"
@@ -146,6 +147,6 @@ def _await_ready(address: str, process: "subprocess.Popen[bytes]", log: Path) ->
 
 
 def _seconds(text: str) -> int:
-    if text.isascii() and text.isdecimal() and 1 <= int(text) <= 600:
+    if text.isascii() and text.isdecimal() and 1 <= int(text) <= MOST_INTERVAL_S:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text} is no whole number of seconds from 1 to 600")
+    raise argparse.ArgumentTypeError(f"{text} is no whole number of seconds from 1 to {MOST_INTERVAL_S}")

@@ -58,7 +58,7 @@ def test_failed_steps_and_refused_runs_are_counted_by_code(http: httpx.Client) -
 
 def test_a_thousand_varied_requests_make_no_more_series_than_a_hundred(http: httpx.Client) -> None:
     ask_for_all_sorts(http, range(100))
-    await_value("ray_hgpt_runs_total", {"status": "failed"}, 1)
+    await_value("ray_hgpt_runs_total", {"status": "declined"}, 1)
     few = series(http)
     ask_for_all_sorts(http, range(100, 1100))
     time.sleep(2 * REPORT_S)

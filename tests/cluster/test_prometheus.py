@@ -143,6 +143,8 @@ def test_every_target_that_rays_service_discovery_lists_is_up(prometheus: Promet
 
     assert until(targets, "every target's first scrape")["hugginggpt"] == ["up"]
     assert prometheus.value("hgpt_board_up") == 1
+    (failed,) = until(lambda: prometheus.ask('sum(ray_hgpt_runs_total{status="failed"})'), "a counter that is there before the first run")
+    assert float(failed["value"][1]) == 0
 
 
 def test_the_p95_of_every_stage_is_that_of_the_runs_own_records(prometheus: Prometheus, ask: Asker) -> None:
@@ -183,7 +185,7 @@ def test_all_that_happens_is_counted(prometheus: Prometheus, ask: Asker, service
         return found if found.get("status refused") == refused and found.get("status cancelled") else None
 
     found = until(news, "the count of refused and cancelled runs")
-    assert found["status completed"] == 3 * PLACES - refused + 1 and (found["status failed"], found["status cancelled"]) == (1, 1)
+    assert found["status completed"] == 3 * PLACES - refused + 1 and (found["status declined"], found["status cancelled"]) == (1, 1)
     assert (found["code invalid_request"], found["code overloaded"], found["code model_error"], found["replans"]) == (1, refused, 1, 1)
     shared = found.get("outcome shared", 0) + found.get("outcome kept", 0)
     assert found["outcome computed"] + shared == 3 * PLACES - refused + 1 and shared > 0 and found["outcome failed"] == 1
@@ -219,7 +221,7 @@ def test_a_model_that_keeps_failing_sets_off_its_alert(prometheus: Prometheus, a
 
     (alert,) = until(firing, "the alert")
     assert alert["labels"]["family"] == "fake"
-    assert alert["annotations"]["summary"] == "1 models of fake keep failing and are not tried for a while."
+    assert alert["annotations"]["summary"] == "Models of fake keep failing and are not tried for a while: 1, counted on each replica."
 
 
 def test_every_expression_that_an_operator_is_given_returns_data(prometheus: Prometheus) -> None:

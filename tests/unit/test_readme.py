@@ -30,7 +30,7 @@ def test_a_make_line_names_targets_that_exist(line: str) -> None:
 
 @pytest.mark.parametrize("line", starting_with("hgpt"))
 def test_an_hgpt_line_parses(line: str) -> None:
-    assert parser().parse_args(shlex.split(line, comments=True)[1:]).run
+    assert parser().parse_args(shlex.split(line.partition(" > ")[0], comments=True)[1:]).run
 
 
 @pytest.mark.parametrize("line", starting_with("python -m"))
