@@ -78,7 +78,7 @@ def test_readers_of_events_beyond_the_limit_are_refused_and_the_service_answers(
     reading = threading.Barrier(READERS + 1, timeout=20)
 
     def read(_number: int) -> str:
-        with httpx.stream("GET", f"{narrow.base_url}v1/runs/{run_id}/events", timeout=30) as reply:
+        with narrow.stream("GET", f"/v1/runs/{run_id}/events") as reply:
             lines = reply.iter_lines()
             next(lines)
             reading.wait()
