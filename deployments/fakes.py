@@ -124,10 +124,10 @@ class EchoLanguageModel:
         return JSONResponse({**self._head("chat.completion"), "choices": [choice], "usage": _usage(request, text)})
 
     async def _streamed(self, text: str, usage: dict[str, int]) -> AsyncIterator[str]:
-        for delta, reason in (({"role": "assistant", "content": text}, None), ({}, "stop")):
+        """The tokens come with the end and not after it: each chunk more is one more message between processes."""
+        for delta, reason, more in (({"role": "assistant", "content": text}, None, {}), ({}, "stop", {"usage": usage})):
             choice = {"index": 0, "delta": delta, "finish_reason": reason}
-            yield f"data: {json.dumps({**self._head('chat.completion.chunk'), 'choices': [choice]})}\n\n"
-        yield f"data: {json.dumps({**self._head('chat.completion.chunk'), 'choices': [], 'usage': usage})}\n\n"
+            yield f"data: {json.dumps({**self._head('chat.completion.chunk'), 'choices': [choice], **more})}\n\n"
         yield "data: [DONE]\n\n"
 
     def _head(self, kind: str) -> dict[str, Any]:
