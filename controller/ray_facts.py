@@ -4,7 +4,6 @@ Memory, processor use and queues are read where Prometheus reads them, from the 
 """
 
 import asyncio
-import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from math import isfinite
 from typing import Generic, TypeVar
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 FRESH_S = 1.0
 DEPLOYMENTS_FRESH_S = 2.0
@@ -30,8 +30,6 @@ Page = Mapping[str, Sequence[tuple[Mapping[str, str], float]]]  # samples by met
 MEMORY_USED, MEMORY_TOTAL, CPU_PERCENT = "ray_node_mem_used", "ray_node_mem_total", "ray_node_cpu_utilization"
 QUEUED, PROCESSING = "ray_serve_deployment_queued_queries", "ray_serve_replica_processing_queries"
 _WANTED = (MEMORY_USED, MEMORY_TOTAL, CPU_PERCENT, QUEUED, PROCESSING)
-_SAMPLE = re.compile(r"^(\w+)\{([^}]*)\} (\S+)$")
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +140,11 @@ def _page(client: httpx.Client, page: str) -> Page | None:
 
 
 def wanted_samples(text: str) -> Page:
-    """Of the text format of Prometheus, a page of which holds thousands of lines, only the metrics that are shown."""
+    """Only the metrics that are shown: a page in the text format of Prometheus holds thousands of lines, and parsing them all is slow."""
     found: dict[str, list[tuple[Mapping[str, str], float]]] = defaultdict(list)
-    for line in text.splitlines():
-        if line.startswith(_WANTED) and (sample := _SAMPLE.match(line)) and sample[1] in _WANTED and isfinite(float(sample[3])):
-            found[sample[1]].append((dict(_LABEL.findall(sample[2])), float(sample[3])))
+    lines = "".join(f"{line}\n" for line in text.splitlines() if line.startswith(_WANTED))
+    for family in text_string_to_metric_families(lines):
+        for sample in family.samples:
+            if sample.name in _WANTED and isfinite(sample.value):
+                found[sample.name].append((sample.labels, sample.value))
     return found

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -226,11 +227,11 @@ def test_a_model_that_keeps_failing_sets_off_its_alert(prometheus: Prometheus, a
 
 def test_every_expression_that_an_operator_is_given_returns_data(prometheus: Prometheus) -> None:
     for expression in shown_expressions():
-        found = until(lambda asked=expression: prometheus.ask(asked), expression)  # type: ignore[misc]
+        found = until(partial(prometheus.ask, expression), expression)
         assert all(math.isfinite(float(sample["value"][1])) or "histogram_quantile" in expression or "/" in expression for sample in found)
     names = {name for expression in every_expression() for name in re.findall(r"\b(?:ray|hgpt)_[a-z_]+\b(?=[{\[ )]|$)", expression)}
     for name in sorted(names):  # also those that an alert compares, and which may be there for a moment: Ray tells of nodes every 5 s
-        until(lambda asked=name: prometheus.ask(asked), name)  # type: ignore[misc]
+        until(partial(prometheus.ask, name), name)
 
 
 def test_every_alert_was_loaded_and_can_be_evaluated(prometheus: Prometheus) -> None:
