@@ -1,10 +1,13 @@
-"""The board: what every replica last told of itself. One small Serve deployment; a replica that falls silent is taken off."""
+"""The board: what every replica last told of itself. One small Serve deployment; a replica that ends or falls silent is taken off."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
+import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve import Application
 
 from cluster.state import ClusterState, ReplicaState
@@ -14,9 +17,10 @@ SILENCE_S = 16.0  # after which it is gone
 
 
 class Board:
-    """Plain data by replica."""
+    """Plain data by replica. `living`: the ids of the replicas whose process lives, or None where that is not known now; may block."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, living: Callable[[], Set[str] | None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._living = living
         self._clock = clock
         self._told: dict[str, tuple[float, ReplicaState]] = {}
 
@@ -24,13 +28,25 @@ class Board:
         self._told[state.replica] = (self._clock(), state)
 
     async def cluster_state(self) -> ClusterState:
+        asked = set(self._told)
+        living = await asyncio.to_thread(self._living)
+        ended = set() if living is None else asked - living  # one that first told while Ray was asked is not judged by that answer
         oldest_s = self._clock() - SILENCE_S
-        self._told = {replica: told for replica, told in self._told.items() if told[0] >= oldest_s}
+        self._told = {replica: told for replica, told in self._told.items() if told[0] >= oldest_s and replica not in ended}
         return ClusterState(tuple(state for _, state in self._told.values()))
+
+
+def living_replicas() -> Set[str] | None:
+    """Of every deployment of this Ray. Serve names a replica's actor SERVE_REPLICA::application#deployment#id."""
+    try:
+        actors = ray.util.list_named_actors(all_namespaces=True)
+    except RayError:
+        return None
+    return {actor["name"].rpartition("#")[2] for actor in actors}
 
 
 def board_application() -> Application:
     """One replica, which needs no share of a core worth counting."""
     options: dict[str, Any] = {"num_replicas": 1, "max_ongoing_requests": 1000, "ray_actor_options": {"num_cpus": 0}}
-    made: Application = serve.deployment(name="board")(Board).options(**options).bind()
+    made: Application = serve.deployment(name="board")(Board).options(**options).bind(living_replicas)
     return made

@@ -1,6 +1,5 @@
 """One Ray for the session: the whole service on fake models, and clients of it."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +11,6 @@ from openai import OpenAI
 from benchmarks.fakes import fake_service as started
 from tests.cluster.serving import free_port, served
 from tests.hub.server import HubServer, running_hub
-
-# Here, because Ray reads some of them when it is imported, and the test modules import it.
-os.environ["RAY_AUTH_MODE"] = "disabled"  # Ray 2.60 would make and want a token
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else Ray 2.60 replaces 127.0.0.1 by the machine's address
-os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 - Ray's spelling; its own 10 s is long to wait for
 
 
 @pytest.fixture(scope="session")

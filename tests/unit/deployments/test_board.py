@@ -1,6 +1,7 @@
-"""What replicas tell reaches the board soon, seldom and again; the board forgets those that fall silent."""
+"""What replicas tell reaches the board soon, seldom and again; the board forgets those that end or fall silent."""
 
 import asyncio
+import threading
 
 from cluster.state import ModelState, ReplicaState
 from deployments.board import HEARTBEAT_S, SILENCE_S, Board
@@ -16,12 +17,16 @@ class Clock:
         return self.now_s
 
 
+def unknown() -> None:
+    """Which replicas live, where Ray does not say."""
+
+
 def a_state(replica: str, *models: str) -> ReplicaState:
     return ReplicaState(replica, "text", "node", 10, len(models), tuple(ModelState(model, is_loaded=True) for model in models))
 
 
 async def test_the_board_holds_what_each_replica_told_last() -> None:
-    board = Board(Clock())
+    board = Board(unknown, Clock())
     await board.report(a_state("r1"))
     await board.report(a_state("r2", "org/a"))
     await board.report(a_state("r1", "org/a"))
@@ -32,12 +37,38 @@ async def test_the_board_holds_what_each_replica_told_last() -> None:
 
 async def test_a_replica_that_falls_silent_is_taken_off_and_one_heartbeat_late_is_not() -> None:
     clock = Clock()
-    board = Board(clock)
+    board = Board(unknown, clock)
     await board.report(a_state("silent"))
     clock.now_s += SILENCE_S - HEARTBEAT_S
     await board.report(a_state("speaks"))
     clock.now_s += 2 * HEARTBEAT_S
     assert [state.replica for state in (await board.cluster_state()).replicas] == ["speaks"]
+
+
+async def test_a_replica_whose_process_has_ended_is_taken_off_at_once() -> None:
+    living = {"r1", "r2"}
+    board = Board(lambda: living)
+    await board.report(a_state("r1"))
+    await board.report(a_state("r2"))
+    assert len((await board.cluster_state()).replicas) == 2
+    living.remove("r1")
+    assert (await board.cluster_state()).replicas == (a_state("r2"),)
+
+
+async def test_a_replica_that_first_tells_while_ray_is_asked_stays() -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def living() -> set[str]:
+        asked.set()
+        assert may_answer.wait(5)
+        return set()
+
+    board = Board(living)
+    asking = asyncio.create_task(board.cluster_state())
+    await asyncio.to_thread(asked.wait, 5)
+    await board.report(a_state("new"))
+    may_answer.set()
+    assert (await asking).replicas == (a_state("new"),)
 
 
 class Listener:
