@@ -23,8 +23,8 @@ from benchmarks.answers.suite import Kind, Request, Suite, read_suite
 from benchmarks.measure import report
 from benchmarks.service import service
 from cluster.errors import HuggingGPTError
-from controller.client import check_folder
-from controller.serve_command import CONFIG, STOPPED_BY_SIGTERM
+from controller.terminal.client import check_folder
+from controller.terminal.serve_command import CONFIG, STOPPED_BY_SIGTERM
 
 FAILED = 1
 

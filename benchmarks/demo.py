@@ -17,9 +17,9 @@ from typing import Any
 from benchmarks import samples
 from benchmarks.service import service
 from cluster.errors import HuggingGPTError
-from controller.ask_command import Asked, ask
-from controller.progress import Progress
-from controller.serve_command import CONFIG, STOPPED_BY_SIGTERM
+from controller.terminal.ask_command import Asked, ask
+from controller.terminal.progress import Progress
+from controller.terminal.serve_command import CONFIG, STOPPED_BY_SIGTERM
 
 FAILED = 1
 BAR_WIDTH = 32  # characters

@@ -18,9 +18,9 @@ from benchmarks.whole_runs import whole_run_figures
 from cluster.chat import OpenAIChat
 from cluster.messages import ArtifactRef
 from cluster.settings import LanguageModelClient, Planning
-from controller.plan import Plan
-from controller.planner import Planner
-from controller.request import Request, RequestFile
+from controller.asking.request import Request, RequestFile
+from controller.planning.plan import Plan
+from controller.planning.planner import Planner
 
 LONG = 3  # steps, from which on a plan counts for the fraction
 ROUNDS = 3

@@ -17,7 +17,7 @@ from benchmarks.graphs import as_bare, chain
 from benchmarks.http_clients import Clients, Order, Seen, clients, percentile
 from benchmarks.measure import arguments, report
 from benchmarks.plot import plot_lines
-from controller.serve_command import FAST
+from controller.terminal.serve_command import FAST
 
 CLIENTS = (1, 4, 16, 64)
 COMPARED_AT = 16

@@ -22,8 +22,8 @@ from benchmarks import samples
 from benchmarks.fakes import fake_service
 from benchmarks.measure import arguments, report
 from benchmarks.service import service
-from controller.client import DEFAULT_URL
-from controller.serve_command import CONFIG
+from controller.terminal.client import DEFAULT_URL
+from controller.terminal.serve_command import CONFIG
 
 LOCUSTFILE = Path(__file__).with_name("load_users.py")
 REPORT = "report.html"  # as load_users.py names it

@@ -26,9 +26,9 @@ from benchmarks.taskbench import TASKS23, Node, Record, nodes_of, read_records, 
 from cluster.chat import Message, OpenAIChat, Reply
 from cluster.errors import HuggingGPTError, LanguageModelError, PlanError
 from cluster.settings import LanguageModelClient, Planning
-from controller.plan_language import plan_schema, write_plan
-from controller.planner import Planner
-from controller.request import Request
+from controller.asking.request import Request
+from controller.planning.plan_language import plan_schema, write_plan
+from controller.planning.planner import Planner
 
 MODEL = "Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF"
 ADAPTER = "planner-0.5b"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from controller.serve_command import read_config, running
+from controller.terminal.serve_command import read_config, running
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from typing import Any
 from cluster.errors import PlanError
 from cluster.messages import ArtifactRef
 from cluster.tasks import TASKS, Media, Option, Task
-from controller.plan import InputFile, OutputOf, Plan, Step, StepInput, StepOption
-from controller.plan_language import LANGUAGES
-from controller.request import Request, RequestFile, split_passages
+from controller.asking.request import Request, RequestFile, split_passages
+from controller.planning.plan import InputFile, OutputOf, Plan, Step, StepInput, StepOption
+from controller.planning.plan_language import LANGUAGES
 
 NAMES = (
     *("Token Classification", "Translation", "Summarization", "Question Answering", "Conversational", "Text Generation"),

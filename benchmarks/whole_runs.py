@@ -15,7 +15,7 @@ from typing import Any
 from openai import OpenAI
 
 from benchmarks import samples
-from controller.serve_command import CONFIG, read_config, running
+from controller.terminal.serve_command import CONFIG, read_config, running
 
 NO_STORE = {"Cache-Control": "no-store"}  # every step really runs
 TIMEOUT_S = 300

@@ -5,7 +5,7 @@ Where which comes from:
   scrapes by Ray's service discovery. Each process has series of its own, told apart by Ray's label WorkerId, so that any number of ingress
   replicas adds up by `sum`; gauges of a process that is gone are dropped by the agent after two reports. Ray prefixes `ray_`.
 - What the cluster is (replicas, models, memory against the budget) is known to the board alone. Whichever ingress replica is scraped at
-  GET /metrics says the same, by prometheus_client: controller/exporter.py.
+  GET /metrics says the same, by prometheus_client: controller/watching/exporter.py.
 - What Ray, Serve and vLLM measure themselves (`ray_node_…`, `ray_serve_…`, `vllm:…` or `ray_vllm_…`) stays as it is.
 
 Labels are closed sets: no ids, no text of a person, no model of the hub. Seconds and bytes are the only units.

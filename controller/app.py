@@ -10,7 +10,7 @@ from cluster.errors import HuggingGPTError
 from cluster.hub import Hub
 from cluster.settings import AppSettings, parse
 from cluster.tasks import Family
-from controller.ingress import Ingress
+from controller.door.ingress import Ingress
 from deployments.board import board_application
 from deployments.replica import family_deployment
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from cluster.errors import HuggingGPTError
-from controller import ask_command, models_command, monitor_command, run_command, serve_command, top_command
+from controller.terminal import ask_command, models_command, monitor_command, run_command, serve_command, top_command
 
 FAILED = 1
 

@@ -14,25 +14,25 @@ from cluster.messages import OUT_OF_TIME, ArtifactRef, Done, Failed
 from cluster.metrics import Stage, count_replan, count_step, observe_first_step
 from cluster.settings import Limits
 from cluster.state import ClusterState
-from controller.admission import Admission
-from controller.dispatch import Dispatch, Family, Routes, dispatch_of
-from controller.early_steps import EarlySteps
-from controller.estimate import estimates
-from controller.events import Emit, Event, PlanMade, StepEnded, StepStarted
-from controller.flights import Flights
-from controller.graph import GraphRun, run_graph
-from controller.latencies import Latencies
-from controller.plan import Plan, Step
-from controller.plan_json import GivenPlan
-from controller.planner import Planned, Planner
-from controller.replanner import Addition, Loss, Replanner, lost, why
-from controller.request import Request
-from controller.responder import Responder
-from controller.results import Kept, Recall
-from controller.run import Replan, Run
-from controller.run_spans import DONE, describe_run, note_step, planning_span, run_span
-from controller.selector import Choice, Selector
-from controller.sharing import Others
+from controller.answering.responder import Responder
+from controller.asking.request import Request
+from controller.choosing.estimate import estimates
+from controller.choosing.selector import Choice, Selector
+from controller.execution.admission import Admission
+from controller.execution.dispatch import Dispatch, Family, Routes, dispatch_of
+from controller.execution.early_steps import EarlySteps
+from controller.execution.events import Emit, Event, PlanMade, StepEnded, StepStarted
+from controller.execution.flights import Flights
+from controller.execution.graph import GraphRun, run_graph
+from controller.execution.latencies import Latencies
+from controller.execution.replanner import Addition, Loss, Replanner, lost, why
+from controller.execution.results import Kept, Recall
+from controller.execution.run import Replan, Run
+from controller.execution.run_spans import DONE, describe_run, note_step, planning_span, run_span
+from controller.execution.sharing import Others
+from controller.planning.plan import Plan, Step
+from controller.planning.plan_json import GivenPlan
+from controller.planning.planner import Planned, Planner
 
 STOPPED = "it was stopped, so that there was time for an answer"
 MENDING_SHARE = 0.75  # of the run's time that is left when steps have failed: the rest is for the answer

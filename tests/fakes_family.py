@@ -8,8 +8,8 @@ from typing import Any
 from cluster.catalogue import ModelCard
 from cluster.messages import Done, Failed, Span, TaskRequest, TaskResult
 from cluster.tasks import Task
-from controller.dispatch import Dispatch
-from controller.plan import OutputOf, Plan, Step
+from controller.execution.dispatch import Dispatch
+from controller.planning.plan import OutputOf, Plan, Step
 
 Work = Callable[[TaskRequest, list[TaskResult]], Awaitable[TaskResult]]
 SPAN = Span(0, 0, 0, 0, "here")

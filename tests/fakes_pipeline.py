@@ -10,13 +10,13 @@ from cluster.messages import Done, Failed, Span, TaskRequest, TaskResult
 from cluster.settings import Answering, FamilySettings, HubSettings, LanguageModelClient, Limits, Planning, Selecting
 from cluster.state import ClusterState
 from cluster.tasks import Task
-from controller.candidates import Candidates
+from controller.answering.responder import Responder
+from controller.choosing.candidates import Candidates
+from controller.choosing.selector import Selector
+from controller.execution.replanner import Replanner
+from controller.execution.results import Kept
 from controller.pipeline import Pipeline
-from controller.planner import Planner
-from controller.replanner import Replanner
-from controller.responder import Responder
-from controller.results import Kept
-from controller.selector import Selector
+from controller.planning.planner import Planner
 
 TASKS = (Task.SUMMARIZATION, Task.TEXT_GENERATION, Task.TEXT_CLASSIFICATION)
 FAILS, WORKS, HANGS = "text-generation", "summarization", "text-classification"  # what AFamily does with each

@@ -15,7 +15,7 @@ from cluster.catalogue import BUILT_IN, Catalogue
 from cluster.errors import HuggingGPTError, ModelError
 from cluster.settings import models_folder
 from cluster.tasks import Task
-from controller.openai_schema import MODEL
+from controller.asking.openai_schema import MODEL
 from deployments.model import Call
 from deployments.speech import HEARING_RATE_HZ, Whisper, read_audio
 from deployments.store import ModelStore

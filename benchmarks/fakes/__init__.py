@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from controller.serve_command import ServiceConfig, read_config, running
+from controller.terminal.serve_command import ServiceConfig, read_config, running
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "serve_config.yaml"

@@ -13,8 +13,8 @@ from benchmarks.planner_training.chains import MOST_STEPS, Draft, chain
 from benchmarks.planner_training.situations import declined, situation, talk
 from benchmarks.planner_training.wording import LANGUAGES, MadeFile, Words, lower_first, read
 from cluster.tasks import TASKS, Media, Option, Task
-from controller.plan_language import HUB_TASKS, Kind
-from controller.quotes import quotes_in
+from controller.asking.quotes import quotes_in
+from controller.planning.plan_language import HUB_TASKS, Kind
 
 SHARES = {Kind.TASKS: 76, Kind.CHAT: 7, Kind.KNOWLEDGE: 7, Kind.CANNOT: 10}  # of all requests, in per cent
 ENGLISH_SHARE = 0.78

@@ -17,9 +17,9 @@ from cluster.chat import OpenAIChat
 from cluster.messages import ArtifactRef
 from cluster.settings import Planning
 from cluster.tasks import TASKS, Option, Task
-from controller.plan_language import write_plan
-from controller.planner import Planner
-from controller.request import Request, RequestFile
+from controller.asking.request import Request, RequestFile
+from controller.planning.plan_language import write_plan
+from controller.planning.planner import Planner
 
 Tokens = list[int]
 # What the embedded cards do of these tasks (Candidates.narrower): the prompt of a laptop says it, so the training's does.

@@ -16,9 +16,9 @@ from ray.util.metrics import Histogram
 
 from benchmarks.fakes import message, wait
 from cluster.metrics import METRICS, SECONDS, Stage, TaskPart
+from cluster.run_ids import new_run_id
 from cluster.tasks import Task
-from controller.exporter import GAUGES
-from controller.run_ids import new_run_id
+from controller.watching.exporter import GAUGES
 
 pytestmark = pytest.mark.cluster
 

@@ -14,7 +14,7 @@ import pytest
 from openai import OpenAI
 
 from benchmarks.fakes import message, wait
-from controller.run_ids import new_run_id
+from cluster.run_ids import new_run_id
 from tests.cluster.steps import await_steps_going
 
 pytestmark = pytest.mark.cluster

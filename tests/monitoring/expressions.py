@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from controller.monitor_command import MONITORING
+from controller.terminal.monitor_command import MONITORING
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 _PAGE = re.search(r"^## What to watch in production\n(.*?)^## ", README, re.DOTALL | re.MULTILINE)

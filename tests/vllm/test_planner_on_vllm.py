@@ -12,10 +12,10 @@ from cluster.errors import PlanError
 from cluster.messages import ArtifactRef
 from cluster.settings import Planning
 from cluster.tasks import Task
-from controller.plan import Plan
-from controller.plan_language import Kind, plan_schema
-from controller.planner import Planner
-from controller.request import Request, RequestFile
+from controller.asking.request import Request, RequestFile
+from controller.planning.plan import Plan
+from controller.planning.plan_language import Kind, plan_schema
+from controller.planning.planner import Planner
 
 pytestmark = pytest.mark.vllm
 

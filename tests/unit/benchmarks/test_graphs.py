@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.graphs import Node, as_bare, as_plan, chain, critical_path_s, diamonds, drawn, fan_out, texts
 from cluster.tasks import Task
-from controller.plan_json import read_steps
+from controller.planning.plan_json import read_steps
 
 DIAMOND = (Node("s1", 5), Node("s2", 10, ("s1",)), Node("s3", 30, ("s1",)), Node("s4", 1, ("s2", "s3")))
 

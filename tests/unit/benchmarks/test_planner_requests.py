@@ -12,9 +12,9 @@ import pytest
 from benchmarks.planner_training.requests import LAPTOP, Example, examples
 from cluster.messages import ArtifactRef
 from cluster.tasks import TASKS, Media, Option, Task
-from controller.plan_language import LANGUAGES, UnservedTask, read_plan
-from controller.quotes import quotes_in
-from controller.request import Request, RequestFile
+from controller.asking.quotes import quotes_in
+from controller.asking.request import Request, RequestFile
+from controller.planning.plan_language import LANGUAGES, UnservedTask, read_plan
 
 ROOT = Path(__file__).parents[3]
 COUNT = 2000

@@ -11,7 +11,7 @@ from cluster.errors import HuggingGPTError
 from cluster.settings import AppSettings, EngineSettings, parse
 from cluster.tasks import Family
 from controller.app import check_families
-from controller.serve_command import FAST, read_config
+from controller.terminal.serve_command import FAST, read_config
 from deployments.adapters import adapter_folder
 from deployments.replica import family_deployment
 

@@ -13,8 +13,8 @@ import yaml
 
 from cluster.errors import HuggingGPTError
 from cluster.metrics import METRICS
-from controller.exporter import GAUGES
-from controller.monitor_command import MONITORING, configuration
+from controller.terminal.monitor_command import MONITORING, configuration
+from controller.watching.exporter import GAUGES
 from tests.monitoring.expressions import QUESTIONS, alert_rules, dashboards, every_expression
 
 PROMTOOL = Path(sys.executable).parent / "promtool"
@@ -101,7 +101,7 @@ def test_the_configuration_is_for_the_service_that_was_named() -> None:
 
 
 def test_without_a_program_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from controller.monitor_command import prometheus_program
+    from controller.terminal.monitor_command import prometheus_program
 
     monkeypatch.setenv("HGPT_PROMETHEUS", "/nowhere/prometheus")
     with pytest.raises(HuggingGPTError, match="install your system's package `prometheus`"):

@@ -11,13 +11,13 @@ from cluster.chat import Reply
 from cluster.messages import Done, Failed
 from cluster.settings import Limits
 from cluster.tasks import Task
-from controller.events import Event, StepStarted
+from controller.asking.request import Request
+from controller.asking.terms import Terms
+from controller.execution.events import Event, StepStarted
+from controller.execution.run import Run
 from controller.pipeline import Pipeline
-from controller.plan import OutputOf, Plan, Step
-from controller.plan_json import GivenPlan
-from controller.request import Request
-from controller.run import Run
-from controller.terms import Terms
+from controller.planning.plan import OutputOf, Plan, Step
+from controller.planning.plan_json import GivenPlan
 from tests.fakes_chat import ScriptedChat
 from tests.fakes_pipeline import a_pipeline
 

@@ -11,9 +11,9 @@ from cluster.chat import Message, Reply
 from cluster.errors import Overloaded, RunTimeout
 from cluster.messages import Done, Failed
 from cluster.settings import Limits
-from controller.events import Event, PlanMade, StepEnded
-from controller.request import Request
-from controller.run import Run
+from controller.asking.request import Request
+from controller.execution.events import Event, PlanMade, StepEnded
+from controller.execution.run import Run
 from tests.fakes_chat import ScriptedChat
 from tests.fakes_pipeline import FAILS, HANGS, WORKS, a_pipeline
 

@@ -1,0 +1,1 @@
+"""Stage four: one answer, grounded in the results."""

@@ -1,0 +1,1 @@
+"""Stage one: a request becomes a checked plan. No Ray."""

@@ -1,0 +1,1 @@
+"""Runs as tasks of their own: followed, cancelled, read after the fact, from any replica of the ingress."""

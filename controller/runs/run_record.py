@@ -1,0 +1,49 @@
+"""The record of a run, as JSON: what was asked, the plan, the models and why, what each step gave and took, the answer, how it ended."""
+
+import time
+from enum import StrEnum
+from typing import Any
+
+from cluster.errors import HuggingGPTError
+from cluster.run_ids import began_s
+from controller.asking import openai_schema
+from controller.asking.request import Request
+from controller.execution.run import Run
+from controller.runs.json_text import as_json
+
+
+class Status(StrEnum):
+    """As OpenAI's Responses name them."""
+
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+def asked(request: Request) -> dict[str, Any]:
+    """What a plan is about: with its steps this is all that a later run needs."""
+    refs = [(file.id, file.artifact) for file in request.files]
+    files = [{"id": file_id, "name": ref.name, "media": ref.media, "sha256": ref.sha256} for file_id, ref in refs]
+    return {"request": request.text, "files": files}
+
+
+def record_of(request: Request, run: Run, status: Status, last_event_id: str, error: HuggingGPTError | None = None) -> dict[str, Any]:
+    """Times are Unix seconds. `error` as the answer to the request told it; None where there is none."""
+    return {
+        "object": "run",
+        "status": status,
+        "created_at": began_s(run.id),
+        "ended_at": None if status is Status.IN_PROGRESS else round(time.time(), 3),
+        "request_id": request.terms.request_id,
+        **asked(request),
+        "answer": run.answer,
+        "error": openai_schema.error(error)["error"] if error else None,
+        "usage": openai_schema.usage(run.tokens_in, run.tokens_out),
+        **run.as_json(),
+        "last_event_id": last_event_id,
+    }
+
+
+def encoded(record: dict[str, Any]) -> bytes:
+    return as_json(record).encode("utf-8", "replace")

@@ -1,0 +1,1 @@
+"""`hgpt`: the commands, and what they draw on a terminal."""
