@@ -27,7 +27,8 @@ from cluster.chat import Message, OpenAIChat, Reply
 from cluster.errors import HuggingGPTError, LanguageModelError, PlanError
 from cluster.settings import LanguageModelClient, Planning
 from controller.asking.request import Request
-from controller.planning.plan_language import plan_schema, write_plan
+from controller.planning.plan_language import write_plan
+from controller.planning.plan_schema import plan_schema
 from controller.planning.planner import Planner
 
 MODEL = "Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF"

@@ -1,4 +1,4 @@
-"""The compact JSON in which the LLM writes a plan: its schema, and the way from that JSON to a checked Plan.
+"""The compact JSON in which the LLM writes a plan: its words, and the way from that JSON to a checked Plan and back.
 
     {"kind": "tasks", "s1": ["translation", "f1", "zh"], "s2": ["text-to-speech", "s1"]}
     {"kind": "chat"} or {"kind": "knowledge"}: no step is needed
@@ -6,10 +6,8 @@
 
 A step is [task, inputs…, options…]; an input is a file "f1", an earlier step "s1", a text that the request quotes "q1" or {"text": "free"};
 where a task takes many, the last input may be a list of files and steps. A question or a prompt is written out, or is a quote, a step or
-a file. The schema of step k names only the quotes, the files and the steps before k, and only where
-their medium can fit, so a decoder that obeys it cannot point forward, to itself, or at nothing. What JSON Schema cannot say, that
-the step pointed at gives the right medium, is mended when the plan is read. The kind stands first because a
-small model that has to say it decides better than one that may simply begin with a step.
+a file. What the schema (plan_schema.py) cannot say, that the step pointed at gives the right medium, is mended when the plan is read.
+The kind stands first because a small model that has to say it decides better than one that may simply begin with a step.
 """
 
 import json
@@ -21,7 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from cluster.errors import PlanError
-from cluster.tasks import TASKS, Media, Option, Task, TaskSpec
+from cluster.tasks import TASKS, Option, Task, TaskSpec
 from controller.asking.request import Request
 from controller.planning.plan import InputFile, OutputOf, Plan, Step, StepInput, StepOption
 from controller.planning.plan_languages import with_languages
@@ -50,50 +48,10 @@ HUB_TASKS = (
 )
 
 WANTED = ("text", "scene")
-_OPTION_SCHEMA: dict[Option, dict[str, Any]] = {
-    Option.LANGUAGE: {"enum": list(LANGUAGES)},
-    Option.QUESTION: {"type": "string"},
-    Option.PROMPT: {"type": "string"},
-    Option.WANTED: {"enum": list(WANTED)},
-    Option.LABELS: {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 10},
-}
-_FREE_TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"], "additionalProperties": False}
 _REFERENCE = re.compile(r"[fsq][1-9]\d*", re.ASCII)
 _STEP_ID = re.compile(r"s[1-9]\d{0,3}", re.ASCII)
 _SHOWN_CHARACTERS = 80  # of a wrong value
-SCHEMAS_KEPT = 64
 TEXTS_KEPT = 128  # letters and digits alone; a request's are asked for with every step that is read
-
-
-def plan_schema(tasks: Collection[Task], request: Request, max_steps: int) -> dict[str, Any]:
-    """JSON schema of a plan over the deployed tasks, the request's files and its quotes.
-
-    Only keywords that vLLM and llama.cpp share. A small model likes to make up what its steps work on, so a text can only be one that
-    the request quotes; it is free where the request has neither quotes nor files. Requests with as many quotes and the same kinds of
-    files have one schema, which is made once: so an engine can keep the grammar that it compiled, as vLLM does.
-    """
-    quotes = tuple(dict.fromkeys(quote.id for quote in request.quotes))
-    return _schema(tuple(task for task in Task if task in tasks), tuple(request.media.items()), quotes, max_steps)
-
-
-@lru_cache(maxsize=SCHEMAS_KEPT)
-def _schema(tasks: tuple[Task, ...], named: tuple[tuple[str, Media], ...], quotes: tuple[str, ...], max_steps: int) -> dict[str, Any]:
-    files = dict(named)
-    quoted: list[dict[str, Any]] = [{"enum": list(quotes)}] if quotes else [] if files else [_FREE_TEXT]
-    media = {Media.TEXT, *files.values()}
-    definitions: dict[str, Any] = {}
-    for position in range(1, max_steps + 1):
-        feedable = [TASKS[task] for task in tasks if set(TASKS[task].inputs) <= media]
-        definitions[f"s{position}"] = {"anyOf": [form for spec in feedable for form in _forms(spec, position, files, quoted)]}
-        media |= {spec.output for spec in feedable}
-    declined = list(dict.fromkeys(task for task in HUB_TASKS if task not in {deployed.value for deployed in tasks}))
-    return {
-        "anyOf": [
-            _object({"kind": {"enum": [Kind.CHAT.value, Kind.KNOWLEDGE.value]}}),
-            _object({"kind": {"const": Kind.TASKS.value}, **definitions}, required=["kind", "s1"]),
-            _object({"kind": {"const": Kind.CANNOT.value}, "task": {"enum": declined}}),
-        ]
-    }
 
 
 def read_plan(text: str, tasks: Collection[Task], request: Request, *, is_last: bool = False) -> Plan:
@@ -144,45 +102,6 @@ def _read_json(text: str) -> dict[str, Any]:
     if not isinstance(draft, dict):
         raise PlanError("the plan is not a JSON object")
     return draft
-
-
-def _object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
-    needed = list(properties) if required is None else required
-    return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
-
-
-def _forms(spec: TaskSpec, position: int, files: Mapping[str, Media], quoted: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The arrays that may stand for this task at this position: without and with its optional options."""
-    texts = [*(each for each in quoted if each is not _FREE_TEXT), _FREE_TEXT] if spec.is_prompted else quoted
-    inputs = [_input_schema(media, position, files, texts) for media in spec.inputs]
-    if not all(inputs):
-        return []
-    if spec.takes_many:
-        inputs[-1] = {"anyOf": [inputs[-1], *_list_schema(spec.inputs[-1], position, files)]}
-    required = [{"const": spec.task.value}, *inputs, *(_OPTION_SCHEMA[option] for option in spec.required)]
-    longer = [required + [_OPTION_SCHEMA[option] for option in spec.optional[:n]] for n in range(len(spec.optional) + 1)]
-    return [{"type": "array", "prefixItems": row, "minItems": len(row), "maxItems": len(row)} for row in longer]
-
-
-def _references(media: Media, position: int, files: Mapping[str, Media]) -> list[str]:
-    return [file for file, kind in files.items() if kind == media] + [f"s{n}" for n in range(1, position)]
-
-
-def _list_schema(media: Media, position: int, files: Mapping[str, Media]) -> list[dict[str, Any]]:
-    """Two to four references; nothing when there are not that many."""
-    references = _references(media, position, files)
-    if len(references) < 2:
-        return []
-    return [{"type": "array", "items": {"enum": references}, "minItems": 2, "maxItems": min(4, len(references))}]
-
-
-def _input_schema(media: Media, position: int, files: Mapping[str, Media], quoted: list[dict[str, Any]]) -> dict[str, Any]:
-    """{} when nothing can feed this input."""
-    references = _references(media, position, files)
-    choices: list[dict[str, Any]] = [{"enum": references}] if references else []
-    if media == Media.TEXT:
-        choices += quoted
-    return {"anyOf": choices} if len(choices) > 1 else choices[0] if choices else {}
 
 
 def _read_step(step_id: str, form: Any, tasks: Collection[Task], quotes: Mapping[str, str]) -> Step:

@@ -17,7 +17,8 @@ from controller.asking.request import Request
 from controller.planning.plan import Plan
 from controller.planning.plan_choice import most_agreed
 from controller.planning.plan_gaps import with_forgotten
-from controller.planning.plan_language import UnservedTask, plan_schema, read_plan
+from controller.planning.plan_language import UnservedTask, read_plan
+from controller.planning.plan_schema import plan_schema
 from controller.planning.plan_stream import PlanStream
 
 PROMPT = Path(__file__).parents[1] / "prompts" / "planner.yaml"

@@ -14,7 +14,8 @@ from cluster.settings import Planning
 from cluster.tasks import Task
 from controller.asking.request import Request, RequestFile
 from controller.planning.plan import Plan
-from controller.planning.plan_language import Kind, plan_schema
+from controller.planning.plan_language import Kind
+from controller.planning.plan_schema import plan_schema
 from controller.planning.planner import Planner
 
 pytestmark = pytest.mark.vllm
@@ -59,9 +60,9 @@ def test_the_planner_gets_a_plan_or_a_refusal_and_never_rubbish(chat: OpenAIChat
 
 @pytest.mark.parametrize("text", REQUESTS)
 def test_steps_point_only_to_fitting_files_and_earlier_steps(chat: OpenAIChat, text: str) -> None:
-    forms = plan_schema(EMBEDDED, request(text), max_steps=3)["anyOf"]
-    (steps_only,) = [form for form in forms if form["properties"]["kind"].get("const") == Kind.TASKS]
-    draft = asyncio.run(reply(chat, text, steps_only))
+    schema = plan_schema(EMBEDDED, request(text), max_steps=3)
+    (steps_only,) = [form for form in schema["anyOf"] if form["properties"]["kind"].get("const") == Kind.TASKS]
+    draft = asyncio.run(reply(chat, text, {**steps_only, "$defs": schema["$defs"]}))
     assert draft.pop("kind") == Kind.TASKS
     assert "s1" in draft
     for step_id, form in draft.items():

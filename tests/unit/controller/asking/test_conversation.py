@@ -18,7 +18,7 @@ from controller.asking.intake import Intake
 from controller.asking.openai_schema import ChatRequest
 from controller.asking.request import Request
 from controller.asking.terms import Terms
-from controller.planning.plan_language import plan_schema
+from controller.planning.plan_schema import plan_schema
 
 PASSAGE = "The climate is changing faster than most models foresaw, and the oceans carry the heat. " * 4
 

@@ -14,8 +14,9 @@ from cluster.messages import ArtifactRef
 from cluster.tasks import TASKS, Media, Option, Task
 from controller.asking.request import Request, RequestFile
 from controller.planning.plan import InputFile, OutputOf, Plan, Step
-from controller.planning.plan_language import UnservedTask, plan_schema, read_plan, write_plan
+from controller.planning.plan_language import UnservedTask, read_plan, write_plan
 from controller.planning.plan_repeats import without_repeats
+from controller.planning.plan_schema import plan_schema
 
 ALL = tuple(Task)
 FILES = {"f1": Media.TEXT, "f2": Media.IMAGE, "f3": Media.AUDIO, "f4": Media.VIDEO}
@@ -252,3 +253,8 @@ def test_a_plan_that_is_written_is_allowed_by_the_schema_and_read_as_the_same_pl
 def test_a_reply_nested_without_end_is_a_plan_error() -> None:
     with pytest.raises(PlanError, match="nested too deeply"):
         read_plan('{"s1":' + "[" * 100_000, ALL, request("x"))
+
+
+def test_the_schema_that_goes_with_every_request_is_small() -> None:
+    """Without shared forms and definitions it was 120 kB."""
+    assert len(json.dumps(plan_schema(ALL, request(files={}), 10))) < 40_000
