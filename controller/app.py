@@ -1,4 +1,4 @@
-"""build(args): the only file that knows every part. `serve_config.yaml` imports it."""
+"""build(args): joins the controller with the deployments. `serve_config.yaml` imports it."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The controller LLM as a Serve application: `serve_config.yaml` imports `build` from here and mounts it under /llm.
+"""An LLM as a Serve application: `serve_config.yaml` imports `build` from here and mounts it under /llm, and a planner under /planner.
 
 Engines: `llama_cpp` (a laptop), `vllm` (GPUs, through ray.serve.llm), `echo` (no weights: dry runs and benchmarks). For an
 external server leave this application out and give its address to the controller as `llm.base_url`.

@@ -1,4 +1,4 @@
-"""Terms: what a request asks beside its words, of the cache, of time and of chance, and for whom. Pure data, read from its headers."""
+"""Terms: what a request asks beside its words, of the cache, of time and of chance, and for whom. Pure data, from headers and body."""
 
 import hashlib
 import math

@@ -1,1 +1,1 @@
-"""Stage two: a model for every step, out of what the catalogue has, the hub has and is warm in the cluster."""
+"""Stage two: a model for every step, from the catalogue and the hub, with regard to what is warm in the cluster."""

@@ -1,4 +1,4 @@
-"""The HTTP door: OpenAI's schema in and out. It decides nothing; pipeline.py does."""
+"""The HTTP door: OpenAI's schema in and out. It decides nothing; controller/pipeline.py does."""
 
 import asyncio
 import gc

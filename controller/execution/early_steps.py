@@ -20,7 +20,7 @@ DispatchOf = Callable[[Step, Choice], Dispatch]
 
 
 class EarlySteps:
-    """Of one run. `tell` is what the planner calls; `finish` waits until all that was told has been taken up."""
+    """Of one run. `tell` is what the planner calls; `finish` says that no more will come, and `start` returns once all was taken up."""
 
     def __init__(self, run: Run, graph: GraphRun, choose: ChooseAtOnce, dispatch: DispatchOf, emit: Emit) -> None:
         self._run, self._graph = run, graph

@@ -126,7 +126,7 @@ class GraphRun:
         return True
 
     def _submit(self, step: Step) -> None:
-        """Unless its result may be known, or one it needs was held back for that: then `settle` submits it."""
+        """Unless its result may be known, or one it needs was held back for that: then `_done` submits it."""
         if self._others.holds and not self._is_first(step) and self._recall.may_know(step):
             return
         if all(need in self._futures for need in step.needs):

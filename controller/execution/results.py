@@ -24,7 +24,7 @@ from controller.choosing.selector import Choice
 from controller.planning.plan import InputFile, OutputOf, Plan, Step, StepInput, StepOption
 
 MOST_RUNS = 256
-MOST_BYTES = 64_000_000  # of each, pickled
+MOST_BYTES = 64_000_000  # of all values together, pickled where nobody says their size
 
 T = TypeVar("T")
 

@@ -1,6 +1,6 @@
 """Runs: every run of this process, each in a task of its own, and those that ended for as long as they are remembered.
 
-A run ends by itself, by its time, or by `cancel`. What ended is kept in memory with all that it told, the last ones of it; its record goes
+A run ends by itself, by its time, or by `cancel`. The last runs that ended are kept in memory with all that they told; their records go
 to the store.
 """
 
