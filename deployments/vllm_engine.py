@@ -79,7 +79,8 @@ def build_vllm(settings: VllmSettings) -> "Application":
     except ModuleNotFoundError as exc:
         raise ModelUnavailable(
             f"the engine 'vllm' needs the package {exc.name!r}, which is not installed here: install ray[llm] on a GPU node, "
-            "the pins of cluster/constraints-vllm.txt on a CPU, or choose the engine 'llama_cpp', or leave the application out and set llm.base_url"
+            "the pins of cluster/constraints-vllm.txt on a CPU, choose the engine 'llama_cpp', or leave the application out and set "
+            "llm.base_url"
         ) from exc
 
 

@@ -93,7 +93,10 @@ class PlanFile(_Form):
 
 
 class PlanForm(_Form):
-    """What POST /v1/plan gave, edited or not; what it gave beside these three is passed over. The steps are read by controller/planning/plan_json.py."""
+    """What POST /v1/plan gave, edited or not; what it gave beside these three is passed over.
+
+    The steps are read by controller/planning/plan_json.py.
+    """
 
     steps: list[Any]
     files: list[PlanFile] = Field(default_factory=list)
