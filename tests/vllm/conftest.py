@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.otlp import Backend, running
+
 LOOPBACK = "127.0.0.1"
 NAMESPACE = "hgpt-vllm-test"
 APPLICATION = "llm"
@@ -25,6 +27,8 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",  # vLLM's own choice is gRPC
+    "OTEL_BSP_SCHEDULE_DELAY": "200",  # milliseconds between two deliveries of spans
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",  # two spinning threads on two shared cores stall each other
 }
@@ -70,7 +74,14 @@ def local_ray() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def vllm_base_url(local_ray: None, vllm_model_folder: Path, vllm_model_id: str) -> Iterator[str]:
+def traces() -> Iterator[Backend]:
+    """Where the engine tells its spans."""
+    with running(Backend(port=0)) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="session")
+def vllm_base_url(local_ray: None, vllm_model_folder: Path, vllm_model_id: str, traces: Backend) -> Iterator[str]:
     """The address for an OpenAI client's `base_url`, once the engine is ready."""
     from ray import serve
 
@@ -78,7 +89,12 @@ def vllm_base_url(local_ray: None, vllm_model_folder: Path, vllm_model_id: str) 
 
     port = free_port()
     serve.start(http_options={"host": LOOPBACK, "port": port})
-    settings = VllmSettings(model_id=vllm_model_id, model_source=str(vllm_model_folder), accelerator="cpu")
+    settings = VllmSettings(
+        model_id=vllm_model_id,
+        model_source=str(vllm_model_folder),
+        accelerator="cpu",
+        engine_kwargs={"otlp_traces_endpoint": f"{traces.url}/v1/traces"},
+    )
     serve.run(build_vllm(settings), name=APPLICATION, route_prefix=ROUTE_PREFIX)
     yield f"http://{LOOPBACK}:{port}{ROUTE_PREFIX}/v1"
     serve.shutdown()

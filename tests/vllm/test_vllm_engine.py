@@ -1,6 +1,7 @@
 """The engine `vllm`, asked by the unmodified OpenAI client. The model is random: only the engine can make its replies obey a schema."""
 
 import json
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from deployments.vllm_engine import QWEN3_8B_ON_L4, VllmSettings, llm_options
+from tests.otlp import Backend
 
 pytestmark = pytest.mark.vllm
 
@@ -49,6 +51,16 @@ def test_a_chat_completion_has_text_and_a_count_of_tokens(client: OpenAI, vllm_m
     assert reply.model == vllm_model_id
     assert reply.choices[0].message.content
     assert reply.usage is not None and 0 < reply.usage.completion_tokens <= 16
+
+
+def test_a_reply_is_a_span_in_the_trace_of_whoever_asked(client: OpenAI, vllm_model_id: str, traces: Backend) -> None:
+    trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
+    carrier = {"traceparent": f"00-{trace_id}-{span_id}-01"}
+    client.chat.completions.create(model=vllm_model_id, messages=QUESTION, max_tokens=16, extra_headers=carrier)
+    spans = traces.await_spans(lambda seen: any(span.trace_id == trace_id for span in seen))
+    told = [span for span in spans if span.trace_id == trace_id]
+    assert span_id in {span.parent_id for span in told}
+    assert any(span.attributes.get("gen_ai.usage.completion_tokens") == 16 for span in told)
 
 
 def test_a_stream_adds_up_to_the_reply_without_one(client: OpenAI, vllm_model_id: str) -> None:
