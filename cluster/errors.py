@@ -14,6 +14,7 @@
     ├── RunTimeout                      504  the whole run took longer than its limit
     ├── RunCancelled                    499  somebody cancelled the run (nginx's status for a request that was given up)
     ├── RunEnded                        409  the run has ended, and cannot be cancelled any more
+    ├── RunLost                         500  the process that ran it has ended
     ├── Unavailable                     503  a part of the service does not answer for the moment
     └── Overloaded                      429  too many runs in flight, or too little memory; try again in `retry_after_s` seconds
 
@@ -94,6 +95,10 @@ class RunCancelled(HuggingGPTError):
 class RunEnded(HuggingGPTError):
     status = 409
     code = "run_ended"
+
+
+class RunLost(HuggingGPTError):
+    code = "run_lost"
 
 
 class Unavailable(HuggingGPTError):

@@ -209,7 +209,7 @@ class Ingress:
         request, given = await asyncio.to_thread(read_run, body, _terms(body, http), self._intake, self._tasks, self._settings)
         live = self._started(http, request, given, in_background=body.background)
         if body.background:
-            await live.let_in()
+            await self._runs.promise(live)
         if body.stream:
             return await self._streamed(live, cancels=not body.background)
         if body.background:

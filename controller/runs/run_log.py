@@ -7,7 +7,7 @@ from cluster.errors import BadRequest
 from controller.asking.openai_schema import shown
 from controller.execution.events import Event
 
-MOST_DIGITS = 9  # of an event's number
+MOST_DIGITS = 9  # of an event's number, see LAST_NUMBER of the records
 WITHOUT = "leave it out to read from the beginning"
 
 

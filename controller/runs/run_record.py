@@ -1,15 +1,18 @@
 """The record of a run, as JSON: what was asked, the plan, the models and why, what each step gave and took, the answer, how it ended."""
 
+import json
 import time
 from enum import StrEnum
 from typing import Any
 
-from cluster.errors import HuggingGPTError
+from cluster.errors import HuggingGPTError, RunLost
 from cluster.run_ids import began_s
 from controller.asking import openai_schema
 from controller.asking.request import Request
 from controller.execution.run import Run
 from controller.runs.json_text import as_json
+
+LAST_NUMBER = 10**9 - 1  # that an event may have: whoever has read some of a lost run gets its end
 
 
 class Status(StrEnum):
@@ -47,3 +50,15 @@ def record_of(request: Request, run: Run, status: Status, last_event_id: str, er
 
 def encoded(record: dict[str, Any]) -> bytes:
     return as_json(record).encode("utf-8", "replace")
+
+
+def goes_on(record: bytes) -> bool:
+    """Whether it was written before its run had ended."""
+    return bool(json.loads(record)["status"] == Status.IN_PROGRESS)
+
+
+def lost(record: bytes) -> bytes:
+    """The record of a run that no process has any more, from one that was written while it went on. When that ended is not known."""
+    told = json.loads(record)
+    why = RunLost(f"the run {told['id']} is lost: the process that ran it has ended; send the request again")
+    return encoded({**told, "status": Status.FAILED, **openai_schema.error(why), "last_event_id": f"{told['id']}-{LAST_NUMBER}"})

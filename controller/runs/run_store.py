@@ -1,4 +1,4 @@
-"""RunStore: the records of runs that have ended, beside the artifacts, until they expire. Knows nothing of what is in a record.
+"""RunStore: the records of runs, beside the artifacts, until they expire. Knows nothing of what is in a record.
 
 A record lies at `{url}/{day}/{run id}.json`, the day being the one that the id tells, so that a whole day expires as one folder. Records
 are written behind the run's back, some at a time: a store that is slow or gone costs records, which is logged once, and holds up no run.
@@ -35,7 +35,7 @@ class RunStore:
         self._is_failing = False
 
     def keep(self, run_id: str, record: bytes) -> None:
-        """From within the event loop; returns at once."""
+        """In the place of an earlier one of the run. From within the event loop; returns at once."""
         if not self._keep_s:
             return
         if not self._tasks:
@@ -43,7 +43,7 @@ class RunStore:
         if len(self._unwritten) >= MOST_UNWRITTEN or self._unwritten_bytes + len(record) > MOST_UNWRITTEN_BYTES:
             self._failed("it takes them too slowly")
             return
-        self._unwritten_bytes += len(record)
+        self._unwritten_bytes += len(record) - len(self._unwritten.get(run_id, b""))
         self._unwritten[run_id] = record
         self._has_work.set()
 
@@ -79,8 +79,9 @@ class RunStore:
             else:
                 self._is_failing = False
             for run_id, record in batch.items():
-                del self._unwritten[run_id]
-                self._unwritten_bytes -= len(record)
+                if self._unwritten[run_id] is record:  # and not a later one of the same run
+                    del self._unwritten[run_id]
+                    self._unwritten_bytes -= len(record)
 
     async def _sweep_on(self) -> None:
         while True:

@@ -1,7 +1,7 @@
 """Runs: every run of this process, each in a task of its own, and those that ended for as long as they are remembered.
 
-A run ends by itself, by its time, or by `cancel`. The last runs that ended are kept in memory with all that they told; their records go
-to the store.
+A run ends by itself, by its time, by `cancel`, or with this process. The last runs that ended are kept in memory with all that they
+told; their records go to the store.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from controller.runs.live_run import Answers, LiveRun
 from controller.runs.peers import Peers, Told
 from controller.runs.readers import Readers
 from controller.runs.run_log import RunLog, last_number
-from controller.runs.run_record import Status, encoded
+from controller.runs.run_record import Status, encoded, goes_on, lost
 from controller.runs.run_store import RunStore
 from controller.runs.run_stream import end_as_sse, event_as_sse, events
 
@@ -46,6 +46,15 @@ class Runs:
         live.task = asyncio.create_task(live.go(self._pipeline, given), context=context)
         live.task.add_done_callback(lambda _: self._ended(live))
         return live
+
+    async def promise(self, live: LiveRun) -> None:
+        """Returns once a run in the background has begun, and the store is to know of it, also when this process ends before the run.
+
+        Raises Overloaded where there is no place for it.
+        """
+        await live.let_in()
+        if live.request.terms.keeps_results and not live.log.has_ended:
+            self._store.keep(live.request.id, encoded(live.record()))
 
     async def record(self, run_id: str) -> bytes:
         """As JSON, of a run that goes on as far as it came."""
@@ -75,7 +84,10 @@ class Runs:
             if told is not None:
                 after = last_number(plain, told.count + told.has_ended, last_event_id)
                 return None if after > told.count else self._readers.counted(self._peers.events(plain, after, silence_s))
-            if (record := await self._store.get(plain)) is None:
+            record = await self._store.get(plain)
+            if record is not None and goes_on(record):
+                record = None if silent else lost(record)
+            if record is None:
                 raise silent or _unknown(plain)
             log = _log_of(plain, record)
         after = last_number(plain, log.last_number, last_event_id)
@@ -119,11 +131,16 @@ class Runs:
             return None, exc
 
     async def _elsewhere(self, plain: str, *, cancels: bool = False) -> bytes:
-        """From the store, which has the runs that ended, or from the replica that has it."""
-        record = await self._store.get(plain) or await self._peers.record(plain, cancels=cancels)
+        """From the store, which has the runs that ended, or from the replica that has it; what is only begun in the store is lost."""
+        record = await self._store.get(plain)
+        if record is not None and not goes_on(record):
+            return record
+        if (told := await self._peers.record(plain, cancels=cancels)) is not None:
+            return told
+        record = await self._store.get(plain)  # it may have ended meanwhile
         if record is None:
             raise _unknown(plain)
-        return record
+        return lost(record) if goes_on(record) else record
 
     def _ended(self, live: LiveRun) -> None:
         del self._live[live.request.id]

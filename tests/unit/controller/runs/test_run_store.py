@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from pathlib import Path
 
@@ -45,6 +46,27 @@ async def test_a_record_can_be_read_before_it_is_written(tmp_path: Path) -> None
     store, run_id = RunStore(f"file://{tmp_path}/runs", DAY_S), new_run_id()
     store.keep(run_id, b"{}")
     assert await store.get(run_id) == b"{}"
+
+
+async def test_a_later_record_of_a_run_takes_the_place_of_the_first_also_while_that_is_written(tmp_path: Path) -> None:
+    store, run_id = RunStore(f"file://{tmp_path}/runs", DAY_S), new_run_id()
+    write, writing, may_go_on = store._write_one, threading.Event(), threading.Event()
+
+    def slow(path: str, record: bytes) -> None:
+        writing.set()
+        assert may_go_on.wait(5)
+        write(path, record)
+
+    store._write_one = slow  # type: ignore[method-assign]
+    store.keep(run_id, b'"begun"')
+    assert await asyncio.to_thread(writing.wait, 5)
+    store.keep(run_id, b'"ended"')
+    may_go_on.set()
+    async with asyncio.timeout(5):
+        while store._unwritten:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.01)
+    assert store._unwritten_bytes == 0
+    assert await RunStore(f"file://{tmp_path}/runs", DAY_S).get(run_id) == b'"ended"'
 
 
 async def test_a_record_expires_and_its_day_is_removed(tmp_path: Path) -> None:

@@ -300,10 +300,58 @@ async def test_a_run_that_may_be_with_a_replica_that_does_not_answer_is_not_said
 async def test_a_run_in_the_background_is_refused_before_it_is_promised(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, a_plan(HANGS), limits=Limits(max_runs_in_flight=1))
     first, second = runs.start(a_request(), in_background=True), runs.start(a_request(), in_background=True)
-    await first.let_in()
+    await runs.promise(first)
     with pytest.raises(Overloaded):
-        await second.let_in()
+        await runs.promise(second)
+    await until(lambda: not runs._store._unwritten)
+    with pytest.raises(NotFound):
+        await runs_of(tmp_path).record(second.request.id)
     first.cancel()
+
+
+async def test_a_run_in_the_background_whose_process_has_ended_is_told_to_be_lost(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, a_plan(HANGS))
+    live = runs.start(a_request(), in_background=True)
+    await runs.promise(live)
+    run_id = live.request.id
+    await until(lambda: not runs._store._unwritten)
+    beside, after = runs_of(tmp_path, peers=the_peer(runs)), runs_of(tmp_path)
+    assert json.loads(await beside.record(run_id))["status"] == "in_progress"
+    record = json.loads(await after.record(run_id))
+    assert (record["status"], record["error"]["code"], record["request"]) == ("failed", "run_lost", "go")
+    assert "send the request again" in record["error"]["message"]
+    for seen in (None, f"{run_id}-3"):
+        assert await told(await after.events(run_id, seen, 10) or nothing()) == [(record["last_event_id"], "run", record)]
+    assert await after.events(run_id, record["last_event_id"], 10) is None
+    with pytest.raises(RunEnded, match="failed"):
+        await after.cancel(run_id)
+    assert json.loads(await beside.cancel(run_id))["status"] == "cancelled"
+    await until(lambda: not runs._store._unwritten)
+    assert json.loads(await after.record(run_id))["status"] == "cancelled"
+
+
+async def test_a_run_in_the_background_may_forbid_a_record_in_the_store(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, a_plan(HANGS))
+    live = runs.start(a_request(keeps_results=False), in_background=True)
+    await runs.promise(live)
+    assert not runs._store._unwritten
+    live.cancel()
+
+
+async def test_a_run_is_not_said_to_be_lost_while_a_replica_does_not_answer(tmp_path: Path) -> None:
+    async def ask(_method: str, *_arguments: Any, timeout_s: float) -> list[Any]:
+        return [None, RayServeException("gone")]
+
+    runs = runs_of(tmp_path, a_plan(HANGS))
+    live = runs.start(a_request(), in_background=True)
+    await runs.promise(live)
+    await until(lambda: not runs._store._unwritten)
+    other = runs_of(tmp_path, peers=ask)
+    with pytest.raises(Unavailable):
+        await other.record(live.request.id)
+    with pytest.raises(Unavailable):
+        await other.events(live.request.id, None, 10)
+    live.cancel()
 
 
 async def test_readers_beyond_the_limit_are_told_when_to_come_again_and_those_that_leave_make_room(tmp_path: Path) -> None:
