@@ -33,7 +33,7 @@ def test_an_hgpt_line_parses(line: str) -> None:
     assert parser().parse_args(shlex.split(line.partition(" > ")[0], comments=True)[1:]).run
 
 
-@pytest.mark.parametrize("line", starting_with("python -m"))
+@pytest.mark.parametrize("line", [*starting_with("python -m"), *starting_with(".venv/bin/python -m")])
 def test_a_module_that_is_run_exists(line: str) -> None:
     assert find_spec(shlex.split(line)[2])
 
