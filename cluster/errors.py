@@ -14,7 +14,7 @@
     ├── RunTimeout                      504  the whole run took longer than its limit
     ├── RunCancelled                    499  somebody cancelled the run (nginx's status for a request that was given up)
     ├── RunEnded                        409  the run has ended, and cannot be cancelled any more
-    ├── RunLost                         500  the process that ran it has ended
+    ├── RunLost                         500  nobody tells of it any more: the process that ran it has ended
     ├── Unavailable                     503  a part of the service does not answer for the moment
     └── Overloaded                      429  too many runs in flight, or too little memory; try again in `retry_after_s` seconds
 

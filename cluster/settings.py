@@ -113,6 +113,7 @@ class Runs(_Section):
     keep_s: float = Field(default=604_800, ge=0)  # from a run's beginning: how long its record stays in the artifact store; 0: not at all
     max_readers: int = Field(default=100, ge=1)  # of events at once, of an ingress replica: each takes one of its max_ongoing_requests
     heartbeat_s: float = Field(default=15, gt=0)  # of silence, after which a stream of events says that it is still there
+    lost_after_s: float = Field(default=90, gt=0)  # without a word that a run in the background goes on; there is one three times as often
 
 
 class Tracing(_Section):

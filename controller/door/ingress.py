@@ -145,7 +145,7 @@ class Ingress:
         )
         self._cluster = ClusterWatch(self._live_state, settings, self._pipeline)
         store = RunStore(f"{settings.artifacts.rstrip('/')}/runs", settings.runs.keep_s)
-        self._runs = Runs(self._pipeline, store, Peers(Replicas().ask), settings.runs.max_readers)
+        self._runs = Runs(self._pipeline, store, Peers(Replicas().ask), settings.runs.max_readers, settings.runs.lost_after_s)
         limit = int(settings.limits.max_files * settings.limits.max_upload_bytes * BASE64_GROWTH) + ENVELOPE_BYTES
         door.add_middleware(
             BodyLimit,

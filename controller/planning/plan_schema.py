@@ -45,16 +45,17 @@ def _schema(tasks: tuple[Task, ...], named: tuple[tuple[str, Media], ...], quote
     files = dict(named)
     media = {Media.TEXT, *files.values()}
     defined = _Definitions()
-    steps: Schema = {}
+    steps: Schema = {}  # those that some task can be
     for position in range(1, max_steps + 1):
         feedable = [TASKS[task] for task in tasks if set(TASKS[task].inputs) <= media]
-        steps[f"s{position}"] = {"anyOf": _Place(position, files, quotes, defined).forms(feedable)}
+        if forms := _Place(position, files, quotes, defined).forms(feedable):
+            steps[f"s{position}"] = {"anyOf": forms}
         media |= {spec.output for spec in feedable}
     declined = list(dict.fromkeys(task for task in HUB_TASKS if task not in {deployed.value for deployed in tasks}))
     return {
         "anyOf": [
             _object({"kind": {"enum": [Kind.CHAT.value, Kind.KNOWLEDGE.value]}}),
-            _object({"kind": {"const": Kind.TASKS.value}, **steps}, required=["kind", "s1"]),
+            *([_object({"kind": {"const": Kind.TASKS.value}, **steps}, required=["kind", "s1"])] if "s1" in steps else []),
             _object({"kind": {"const": Kind.CANNOT.value}, "task": {"enum": declined}}),
         ],
         "$defs": defined.by_name,

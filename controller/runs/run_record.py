@@ -52,13 +52,28 @@ def encoded(record: dict[str, Any]) -> bytes:
     return as_json(record).encode("utf-8", "replace")
 
 
+def begun(record: dict[str, Any]) -> bytes:
+    """For the store, of a run that goes on; says when it was told."""
+    return encoded({**record, "told_at": round(time.time(), 3)})
+
+
 def goes_on(record: bytes) -> bool:
-    """Whether it was written before its run had ended."""
-    return bool(json.loads(record)["status"] == Status.IN_PROGRESS)
+    """Whether it was written before its run had ended. Reads its beginning alone: records can be long."""
+    return record.startswith(_GOES_ON)
+
+
+def silence_s(record: bytes) -> float:
+    """For how long nobody has told that its run goes on."""
+    return time.time() - float(json.loads(record)["told_at"])
 
 
 def lost(record: bytes) -> bytes:
-    """The record of a run that no process has any more, from one that was written while it went on. When that ended is not known."""
+    """The record of a run that nobody tells of any more, from the last one of when it went on. When it ended is not known."""
     told = json.loads(record)
-    why = RunLost(f"the run {told['id']} is lost: the process that ran it has ended; send the request again")
+    why = RunLost(
+        f"the run {told['id']} was lost: the process that ran it has ended, or the store did not take its end; send the request again"
+    )
     return encoded({**told, "status": Status.FAILED, **openai_schema.error(why), "last_event_id": f"{told['id']}-{LAST_NUMBER}"})
+
+
+_GOES_ON = encoded({"object": "run", "status": Status.IN_PROGRESS}).removesuffix(b"}")

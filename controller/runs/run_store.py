@@ -40,16 +40,22 @@ class RunStore:
             return
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._write_on()), asyncio.create_task(self._sweep_on())]
-        if len(self._unwritten) >= MOST_UNWRITTEN or self._unwritten_bytes + len(record) > MOST_UNWRITTEN_BYTES:
+        more_bytes = len(record) - len(self._unwritten.get(run_id, b""))
+        is_one_more = run_id not in self._unwritten
+        if len(self._unwritten) + is_one_more > MOST_UNWRITTEN or self._unwritten_bytes + more_bytes > MOST_UNWRITTEN_BYTES:
             self._failed("it takes them too slowly")
             return
-        self._unwritten_bytes += len(record) - len(self._unwritten.get(run_id, b""))
+        self._unwritten_bytes += more_bytes
         self._unwritten[run_id] = record
         self._has_work.set()
 
+    def unwritten(self, run_id: str) -> bytes | None:
+        """What waits to be written."""
+        return self._unwritten.get(run_id)
+
     async def get(self, run_id: str) -> bytes | None:
         """None for a run that is not there, not any longer, or cannot be read."""
-        if (record := self._unwritten.get(run_id)) is not None:
+        if (record := self.unwritten(run_id)) is not None:
             return record
         if (start_s := began_s(run_id)) is None or self._clock() - start_s > self._keep_s:
             return None

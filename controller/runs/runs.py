@@ -20,24 +20,27 @@ from controller.runs.live_run import Answers, LiveRun
 from controller.runs.peers import Peers, Told
 from controller.runs.readers import Readers
 from controller.runs.run_log import RunLog, last_number
-from controller.runs.run_record import Status, encoded, goes_on, lost
+from controller.runs.run_record import Status, begun, encoded, goes_on, lost, silence_s
 from controller.runs.run_store import RunStore
 from controller.runs.run_stream import end_as_sse, event_as_sse, events
 
 MOST_EVENTS = 10**9
 CANCEL_TIMEOUT_S = 10.0  # for what a cancelled run still has to let go
+TOLD_TIMES = 3  # that a run in the background goes on, before it would be taken for lost
 
 
 class Runs:
     """All look-ups take the id of a run or of its completion, and raise NotFound for an unknown one."""
 
-    def __init__(self, pipeline: Answers, store: RunStore, peers: Peers, max_readers: int) -> None:
+    def __init__(self, pipeline: Answers, store: RunStore, peers: Peers, max_readers: int, lost_after_s: float) -> None:
         self._readers = Readers(max_readers)
         self._pipeline = pipeline
         self._store = store
         self._peers = peers
         self._live: dict[str, LiveRun] = {}
         self._past: Kept[RunLog] = Kept(MOST_RUNS)
+        self._lost_after_s = lost_after_s
+        self._telling: set[asyncio.Task[None]] = set()
 
     def start(self, request: Request, given: GivenPlan | None = None, *, in_background: bool = False) -> LiveRun:
         """`in_background`: in no request's context, since Ray Serve cancels what a request has submitted when its client goes away."""
@@ -48,13 +51,15 @@ class Runs:
         return live
 
     async def promise(self, live: LiveRun) -> None:
-        """Returns once a run in the background has begun, and the store is to know of it, also when this process ends before the run.
+        """Returns once a run in the background has begun. Raises Overloaded where there is no place for it.
 
-        Raises Overloaded where there is no place for it.
+        From then on the store knows of it, also when this process ends before the run.
         """
         await live.let_in()
-        if live.request.terms.keeps_results and not live.log.has_ended:
-            self._store.keep(live.request.id, encoded(live.record()))
+        if live.request.terms.keeps_results:
+            telling = asyncio.create_task(self._tell_on(live), context=contextvars.Context())
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
 
     async def record(self, run_id: str) -> bytes:
         """As JSON, of a run that goes on as far as it came."""
@@ -84,11 +89,9 @@ class Runs:
             if told is not None:
                 after = last_number(plain, told.count + told.has_ended, last_event_id)
                 return None if after > told.count else self._readers.counted(self._peers.events(plain, after, silence_s))
-            record = await self._store.get(plain)
-            if record is not None and goes_on(record):
-                record = None if silent else lost(record)
-            if record is None:
-                raise silent or _unknown(plain)
+            record = await self._left(plain)
+            if record is None or goes_on(record):
+                raise silent or (_unknown(plain) if record is None else self._unheard(plain))
             log = _log_of(plain, record)
         after = last_number(plain, log.last_number, last_event_id)
         return None if after > log.count else self._readers.counted(events(log, after, silence_s))
@@ -98,7 +101,7 @@ class Runs:
     def record_here(self, plain: str) -> bytes | None:
         if (live := self._live.get(plain)) is not None:
             return live.log.record or encoded(live.record())
-        return past.record if (past := self._past.get(plain)) is not None else None
+        return past.record if (past := self._past.get(plain)) is not None else self._store.unwritten(plain)
 
     async def cancel_here(self, plain: str) -> bytes | None:
         if (live := self._live.get(plain)) is not None:
@@ -131,16 +134,36 @@ class Runs:
             return None, exc
 
     async def _elsewhere(self, plain: str, *, cancels: bool = False) -> bytes:
-        """From the store, which has the runs that ended, or from the replica that has it; what is only begun in the store is lost."""
+        """From the store, which has the runs that ended, or from the replica that has it."""
         record = await self._store.get(plain)
-        if record is not None and not goes_on(record):
-            return record
-        if (told := await self._peers.record(plain, cancels=cancels)) is not None:
-            return told
-        record = await self._store.get(plain)  # it may have ended meanwhile
+        if record is None or goes_on(record):
+            if (told := await self._peers.record(plain, cancels=cancels)) is not None:
+                return told
+            record = await self._left(plain)
         if record is None:
             raise _unknown(plain)
-        return lost(record) if goes_on(record) else record
+        if cancels and goes_on(record):
+            raise self._unheard(plain)
+        return record
+
+    async def _left(self, plain: str) -> bytes | None:
+        """What the store has of a run that no replica knows. One that had not ended, and that was not told of for too long, is lost."""
+        record = await self._store.get(plain)
+        if record is not None and goes_on(record) and silence_s(record) > self._lost_after_s:
+            return lost(record)
+        return record
+
+    async def _tell_on(self, live: LiveRun) -> None:
+        """Until it ends: that it goes on, and how far it came."""
+        while not live.log.has_ended:
+            self._store.keep(live.request.id, begun(live.record()))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._lost_after_s / TOLD_TIMES):
+                    await live.log.ended()
+
+    def _unheard(self, plain: str) -> Unavailable:
+        within = f"if it has ended, that is known in {self._lost_after_s:g} s"
+        return Unavailable(f"the process that runs {plain} does not answer: try again; {within}")
 
     def _ended(self, live: LiveRun) -> None:
         del self._live[live.request.id]

@@ -115,19 +115,25 @@ class Asker:
         self._http = httpx.Client(base_url=service, timeout=60, headers={"cache-control": "no-cache"})
         self._llm = llm
         self._asked = 0
+        self.completed = 0
 
     def __call__(self, *plans: dict[str, Any], **headers: str) -> httpx.Response:
         """A request that the planner answers with these plans, one after another."""
         self._asked += 1
         body = {"model": "hugginggpt", "messages": [{"role": "user", "content": f"{self._llm.script(f'n{self._asked}', *plans)} go"}]}
-        return self._http.post("/v1/chat/completions", json=body, headers=headers)
+        return self._counted(self._http.post("/v1/chat/completions", json=body, headers=headers))
 
     def all_at_once(self, count: int, plan: dict[str, Any]) -> list[httpx.Response]:
         """They may share what they compute."""
         names = [self._llm.script(f"at_once_{n}", plan) for n in range(count)]
         bodies = [{"model": "hugginggpt", "messages": [{"role": "user", "content": f"{name} go"}]} for name in names]
         with ThreadPoolExecutor(count) as clients:
-            return list(clients.map(lambda body: self._http.post("/v1/chat/completions", json=body, headers={"cache-control": ""}), bodies))
+            replies = clients.map(lambda body: self._http.post("/v1/chat/completions", json=body, headers={"cache-control": ""}), bodies)
+            return [self._counted(reply) for reply in replies]
+
+    def _counted(self, reply: httpx.Response) -> httpx.Response:
+        self.completed += reply.status_code == 200
+        return reply
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +177,7 @@ def bucket_of(seconds: float) -> tuple[float, float]:
 
 
 def test_all_that_happens_is_counted(prometheus: Prometheus, ask: Asker, service: str) -> None:
+    until(lambda: counted(prometheus).get("status completed", 0) == ask.completed, "the count of the runs before")
     before = counted(prometheus)
     replies = ask.all_at_once(3 * PLACES, {"s1": wait("go", "1500 ms")})  # a text of the request: another one would be replaced
     assert {reply.status_code for reply in replies} == {200, 429}

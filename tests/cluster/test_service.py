@@ -358,15 +358,17 @@ def test_a_run_outlives_the_replica_that_ran_its_step(http: httpx.Client) -> Non
         killed = replicas()
         for name in killed:
             ray.kill(actor(name), no_restart=True)
+        await_none_told(http, {name.rpartition("#")[2] for name in killed})
         results = results_of(run.result(timeout=60))
     assert {step: result["status"] for step, result in results.items()} == {"s1": "done", "s2": "done", "s3": "done"}
     assert results["s2"]["text"] == "go++"
-    await_none_told(http, {name.rpartition("#")[2] for name in killed})
 
 
 def await_none_told(http: httpx.Client, gone: set[str]) -> None:
     """Well before they would count as silent."""
     deadline = time.monotonic() + SILENCE_S / 3
-    while told := gone & {one["replica"] for family in http.get("/v1/cluster").json()["families"] for one in family["replicas"]}:
-        assert time.monotonic() < deadline, f"{told} are told although they have ended"
+    while (families := http.get("/v1/cluster").json()["families"]) is None or gone & {
+        one["replica"] for family in families for one in family["replicas"]
+    }:
+        assert time.monotonic() < deadline, f"of {gone}, which have ended, is told in {families}"
         time.sleep(0.2)

@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 from cluster.state import ModelState, ReplicaState
-from deployments.board import HEARTBEAT_S, SILENCE_S, Board
+from deployments.board import HEARTBEAT_S, PATIENCE_S, SILENCE_S, Board
 from deployments.bulletin import Bulletin
 from deployments.figures import KEPT, Figures
 
@@ -69,6 +69,26 @@ async def test_a_replica_that_first_tells_while_ray_is_asked_stays() -> None:
     await board.report(a_state("new"))
     may_answer.set()
     assert (await asking).replicas == (a_state("new"),)
+
+
+async def test_the_board_answers_while_ray_does_not() -> None:
+    may_answer = threading.Event()
+    asked = []
+
+    def living() -> set[str]:
+        asked.append(True)
+        assert may_answer.wait(5)
+        return {"r1"}
+
+    board = Board(living)
+    await board.report(a_state("r1"))
+    await board.report(a_state("r2"))
+    for _ in range(3):
+        async with asyncio.timeout(2 * PATIENCE_S):
+            assert len((await board.cluster_state()).replicas) == 2
+    assert len(asked) == 1
+    may_answer.set()
+    assert (await board.cluster_state()).replicas == (a_state("r1"),)
 
 
 class Listener:

@@ -255,6 +255,13 @@ def test_a_reply_nested_without_end_is_a_plan_error() -> None:
         read_plan('{"s1":' + "[" * 100_000, ALL, request("x"))
 
 
+def test_where_no_task_can_begin_only_an_answer_without_steps_is_allowed() -> None:
+    schema = plan_schema((Task.IMAGE_TO_TEXT,), request(files={}), 3)
+    Draft202012Validator.check_schema(schema)
+    assert not allows({"kind": "tasks", "s1": ["image-to-text", "f1"]}, (Task.IMAGE_TO_TEXT,), files={})
+    assert allows({"kind": "chat"}, (Task.IMAGE_TO_TEXT,), files={})
+
+
 def test_the_schema_that_goes_with_every_request_is_small() -> None:
     """Without shared forms and definitions it was 120 kB."""
     assert len(json.dumps(plan_schema(ALL, request(files={}), 10))) < 40_000

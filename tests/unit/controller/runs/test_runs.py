@@ -31,10 +31,11 @@ def runs_of(
     ran: list[str] | None = None,
     peers: Ask | None = None,
     max_readers: int = 10,
+    lost_after_s: float = 60,
 ) -> Runs:
     """What the language model says after the script is an answer."""
     pipeline = a_pipeline(ScriptedChat(*script, "It is done."), [] if ran is None else ran, limits or Limits(), max_replans=0)
-    return Runs(pipeline, RunStore(f"file://{tmp_path}/runs", 1000), Peers(peers or ask_nobody), max_readers)
+    return Runs(pipeline, RunStore(f"file://{tmp_path}/runs", 1000), Peers(peers or ask_nobody), max_readers, lost_after_s)
 
 
 async def ask_nobody(_method: str, *_arguments: Any, timeout_s: float) -> list[Any]:
@@ -309,32 +310,51 @@ async def test_a_run_in_the_background_is_refused_before_it_is_promised(tmp_path
     first.cancel()
 
 
-async def test_a_run_in_the_background_whose_process_has_ended_is_told_to_be_lost(tmp_path: Path) -> None:
-    runs = runs_of(tmp_path, a_plan(HANGS))
+async def test_a_run_in_the_background_of_which_nobody_tells_any_more_is_lost(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, a_plan(HANGS), lost_after_s=0.6)
     live = runs.start(a_request(), in_background=True)
     await runs.promise(live)
     run_id = live.request.id
-    await until(lambda: not runs._store._unwritten)
-    beside, after = runs_of(tmp_path, peers=the_peer(runs)), runs_of(tmp_path)
-    assert json.loads(await beside.record(run_id))["status"] == "in_progress"
-    record = json.loads(await after.record(run_id))
+    await until(lambda: list(tmp_path.rglob(f"{run_id}.json")))
+    elsewhere = runs_of(tmp_path, lost_after_s=0.6)  # of the same store, and no peer: another cluster, or this one after a new start
+    for _ in range(4):
+        assert json.loads(await elsewhere.record(run_id))["status"] == "in_progress"
+        await asyncio.sleep(0.25)
+    for ask in (elsewhere.cancel(run_id), elsewhere.events(run_id, None, 10)):
+        with pytest.raises(Unavailable, match="try again; if it has ended, that is known in 0.6 s"):
+            await ask
+    for telling in runs._telling:  # as when its process ends
+        telling.cancel()
+    await asyncio.sleep(0.8)
+    assert json.loads(await runs_of(tmp_path, peers=the_peer(runs), lost_after_s=0.6).record(run_id))["status"] == "in_progress"
+    record = json.loads(await elsewhere.record(run_id))
     assert (record["status"], record["error"]["code"], record["request"]) == ("failed", "run_lost", "go")
     assert "send the request again" in record["error"]["message"]
     for seen in (None, f"{run_id}-3"):
-        assert await told(await after.events(run_id, seen, 10) or nothing()) == [(record["last_event_id"], "run", record)]
-    assert await after.events(run_id, record["last_event_id"], 10) is None
+        assert await told(await elsewhere.events(run_id, seen, 10) or nothing()) == [(record["last_event_id"], "run", record)]
+    assert await elsewhere.events(run_id, record["last_event_id"], 10) is None
     with pytest.raises(RunEnded, match="failed"):
-        await after.cancel(run_id)
-    assert json.loads(await beside.cancel(run_id))["status"] == "cancelled"
+        await elsewhere.cancel(run_id)
+    live.cancel()
+
+
+async def test_the_end_of_a_run_in_the_background_takes_the_place_of_its_beginning_in_the_store(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, a_plan(WORKS), lost_after_s=0.03)
+    live = runs.start(a_request(), in_background=True)
+    await runs.promise(live)
+    await live.answered()
+    await asyncio.sleep(0.1)
     await until(lambda: not runs._store._unwritten)
-    assert json.loads(await after.record(run_id))["status"] == "cancelled"
+    record = json.loads(await runs_of(tmp_path, lost_after_s=0.03).record(live.request.id))
+    assert record["status"] == "completed" and "told_at" not in record and not runs._telling
 
 
 async def test_a_run_in_the_background_may_forbid_a_record_in_the_store(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, a_plan(HANGS))
     live = runs.start(a_request(keeps_results=False), in_background=True)
     await runs.promise(live)
-    assert not runs._store._unwritten
+    await asyncio.sleep(0.05)
+    assert not runs._telling and not list(tmp_path.rglob("*.json"))  # noqa: ASYNC240 - a test's own folder
     live.cancel()
 
 
@@ -345,7 +365,7 @@ async def test_a_run_is_not_said_to_be_lost_while_a_replica_does_not_answer(tmp_
     runs = runs_of(tmp_path, a_plan(HANGS))
     live = runs.start(a_request(), in_background=True)
     await runs.promise(live)
-    await until(lambda: not runs._store._unwritten)
+    await until(lambda: list(tmp_path.rglob("*.json")))
     other = runs_of(tmp_path, peers=ask)
     with pytest.raises(Unavailable):
         await other.record(live.request.id)
@@ -381,7 +401,7 @@ async def test_a_step_that_cancels_itself_is_a_failure_and_no_wish_of_anybody(tm
         async def answer(self, *_arguments: Any) -> Any:
             raise asyncio.CancelledError
 
-    runs = Runs(Broken(), RunStore(f"file://{tmp_path}/runs", 1000), Peers(ask_nobody), 10)
+    runs = Runs(Broken(), RunStore(f"file://{tmp_path}/runs", 1000), Peers(ask_nobody), 10, 60)
     live = runs.start(a_request())
     await live.log.ended()
     assert (live.status, live.error.code if live.error else "") == ("failed", "internal_error")
