@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -123,8 +123,8 @@ def running(config: ServiceConfig) -> Iterator[None]:
             _deploy(config, Path(folder))
             yield
         finally:
-            # Ray 2.60 calls it a failed task when the Serve controller ends itself, and tells so on standard error.
-            with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+            # Ray 2.60 calls it a failed task when the Serve controller ends itself, and says so.
+            with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
                 serve.shutdown()  # type: ignore[no-untyped-call]
                 ray.shutdown()
 

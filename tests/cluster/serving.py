@@ -48,4 +48,5 @@ def served(config: Mapping[str, Any], folder: Path, **environment: str) -> Itera
     finally:
         timer.cancel()
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
+        last_words, _ = process.communicate(timeout=60)
+        assert "graceful_shutdown" not in last_words, last_words  # Ray's, of what is no failure
