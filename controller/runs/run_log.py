@@ -7,7 +7,8 @@ from cluster.errors import BadRequest
 from controller.asking.openai_schema import shown
 from controller.execution.events import Event
 
-MOST_DIGITS = 9  # of an event's number, see LAST_NUMBER of the records
+MOST_DIGITS = 9  # of an event's number
+LAST_NUMBER = 10**MOST_DIGITS - 1
 WITHOUT = "leave it out to read from the beginning"
 
 

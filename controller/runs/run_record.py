@@ -11,8 +11,7 @@ from controller.asking import openai_schema
 from controller.asking.request import Request
 from controller.execution.run import Run
 from controller.runs.json_text import as_json
-
-LAST_NUMBER = 10**9 - 1  # that an event may have: whoever has read some of a lost run gets its end
+from controller.runs.run_log import LAST_NUMBER
 
 
 class Status(StrEnum):
@@ -68,7 +67,10 @@ def silence_s(record: bytes) -> float:
 
 
 def lost(record: bytes) -> bytes:
-    """The record of a run that nobody tells of any more, from the last one of when it went on. When it ended is not known."""
+    """The record of a run that nobody tells of any more, from the last one of when it went on. When it ended is not known.
+
+    Its event has the last number that there is, so that whoever has read some of the run gets the end of it.
+    """
     told = json.loads(record)
     why = RunLost(
         f"the run {told['id']} was lost: the process that ran it has ended, or the store did not take its end; send the request again"

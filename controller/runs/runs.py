@@ -19,12 +19,11 @@ from controller.planning.plan_json import GivenPlan
 from controller.runs.live_run import Answers, LiveRun
 from controller.runs.peers import Peers, Told
 from controller.runs.readers import Readers
-from controller.runs.run_log import RunLog, last_number
+from controller.runs.run_log import LAST_NUMBER, RunLog, last_number
 from controller.runs.run_record import Status, begun, encoded, goes_on, lost, silence_s
 from controller.runs.run_store import RunStore
 from controller.runs.run_stream import end_as_sse, event_as_sse, events
 
-MOST_EVENTS = 10**9
 CANCEL_TIMEOUT_S = 10.0  # for what a cancelled run still has to let go
 TOLD_TIMES = 3  # that a run in the background goes on, before it would be taken for lost
 
@@ -129,7 +128,7 @@ class Runs:
     async def _told_elsewhere(self, plain: str) -> tuple[Told | None, Unavailable | None]:
         """By the replica that has the run, and why there may be one that does not answer. Peers first: they know more than the store."""
         try:
-            return await self._peers.told(plain, MOST_EVENTS, silence_s=0), None
+            return await self._peers.told(plain, LAST_NUMBER, silence_s=0), None
         except Unavailable as exc:
             return None, exc
 
