@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import pickle
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,72 +12,13 @@ from ray.serve.exceptions import RayServeException
 from cluster.errors import BadRequest, NotFound, Overloaded, RunCancelled, RunEnded, Unavailable
 from cluster.run_ids import new_run_id
 from cluster.settings import Limits
-from controller.asking.request import Request
-from controller.asking.terms import Terms
-from controller.runs.peers import Ask, Peers
+from controller.runs.peers import Peers
 from controller.runs.run_log import RunLog, last_number
 from controller.runs.run_store import RunStore
 from controller.runs.run_stream import events
 from controller.runs.runs import Runs
-from tests.fakes_chat import ScriptedChat
-from tests.fakes_pipeline import FAILS, HANGS, WORKS, a_pipeline
-
-
-def runs_of(
-    tmp_path: Path,
-    *script: str,
-    limits: Limits | None = None,
-    ran: list[str] | None = None,
-    peers: Ask | None = None,
-    max_readers: int = 10,
-    lost_after_s: float = 60,
-) -> Runs:
-    """What the language model says after the script is an answer."""
-    pipeline = a_pipeline(ScriptedChat(*script, "It is done."), [] if ran is None else ran, limits or Limits(), max_replans=0)
-    return Runs(pipeline, RunStore(f"file://{tmp_path}/runs", 1000), Peers(peers or ask_nobody), max_readers, lost_after_s)
-
-
-async def ask_nobody(_method: str, *_arguments: Any, timeout_s: float) -> list[Any]:
-    return []
-
-
-def the_peer(runs: Runs) -> Ask:
-    """Asks one replica, as controller.door.ingress.Ingress answers it, beside one that does not know."""
-
-    async def ask(method: str, *arguments: Any, timeout_s: float) -> list[Any]:
-        if method == "told_here":
-            answer: Any = await runs.told_here(*arguments)
-        else:
-            run_id, cancels = arguments
-            answer = await runs.cancel_here(run_id) if cancels else runs.record_here(run_id)
-        return pickle.loads(pickle.dumps([None, answer]))  # noqa: S301 - its own
-
-    return ask
-
-
-def a_request(**terms: Any) -> Request:
-    return Request(new_run_id(), "go", terms=Terms(**terms))
-
-
-def a_plan(*tasks: str) -> str:
-    return json.dumps({f"s{n}": [task, {"text": "go"}] for n, task in enumerate(tasks, 1)})
-
-
-async def told(stream: AsyncIterator[str]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Id, name and data of every event."""
-    found = []
-    async for text in stream:
-        fields = dict(line.split(": ", 1) for line in text.strip().split("\n") if not line.startswith(":"))
-        if "data" in fields:
-            found.append((fields["id"], fields["event"], json.loads(fields["data"])))
-    return found
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what others see is a file, or a record, that tells nobody
-            await asyncio.sleep(0.005)
-
+from tests.fakes_pipeline import FAILS, HANGS, WORKS
+from tests.fakes_runs import a_plan, a_request, ask_nobody, runs_of, the_peer, told, until
 
 # Following
 
@@ -296,82 +236,6 @@ async def test_a_run_that_may_be_with_a_replica_that_does_not_answer_is_not_said
 
 
 # What is too much, or odd
-
-
-async def test_a_run_in_the_background_is_refused_before_it_is_promised(tmp_path: Path) -> None:
-    runs = runs_of(tmp_path, a_plan(HANGS), limits=Limits(max_runs_in_flight=1))
-    first, second = runs.start(a_request(), in_background=True), runs.start(a_request(), in_background=True)
-    await runs.promise(first)
-    with pytest.raises(Overloaded):
-        await runs.promise(second)
-    await until(lambda: not runs._store._unwritten)
-    with pytest.raises(NotFound):
-        await runs_of(tmp_path).record(second.request.id)
-    first.cancel()
-
-
-async def test_a_run_in_the_background_of_which_nobody_tells_any_more_is_lost(tmp_path: Path) -> None:
-    runs = runs_of(tmp_path, a_plan(HANGS), lost_after_s=0.6)
-    live = runs.start(a_request(), in_background=True)
-    await runs.promise(live)
-    run_id = live.request.id
-    await until(lambda: list(tmp_path.rglob(f"{run_id}.json")))
-    elsewhere = runs_of(tmp_path, lost_after_s=0.6)  # of the same store, and no peer: another cluster, or this one after a new start
-    for _ in range(4):
-        assert json.loads(await elsewhere.record(run_id))["status"] == "in_progress"
-        await asyncio.sleep(0.25)
-    for ask in (elsewhere.cancel(run_id), elsewhere.events(run_id, None, 10)):
-        with pytest.raises(Unavailable, match="try again; if it has ended, that is known in 0.6 s"):
-            await ask
-    for telling in runs._telling:  # as when its process ends
-        telling.cancel()
-    await asyncio.sleep(0.8)
-    assert json.loads(await runs_of(tmp_path, peers=the_peer(runs), lost_after_s=0.6).record(run_id))["status"] == "in_progress"
-    record = json.loads(await elsewhere.record(run_id))
-    assert (record["status"], record["error"]["code"], record["request"]) == ("failed", "run_lost", "go")
-    assert "send the request again" in record["error"]["message"]
-    for seen in (None, f"{run_id}-3"):
-        assert await told(await elsewhere.events(run_id, seen, 10) or nothing()) == [(record["last_event_id"], "run", record)]
-    assert await elsewhere.events(run_id, record["last_event_id"], 10) is None
-    with pytest.raises(RunEnded, match="failed"):
-        await elsewhere.cancel(run_id)
-    live.cancel()
-
-
-async def test_the_end_of_a_run_in_the_background_takes_the_place_of_its_beginning_in_the_store(tmp_path: Path) -> None:
-    runs = runs_of(tmp_path, a_plan(WORKS), lost_after_s=0.03)
-    live = runs.start(a_request(), in_background=True)
-    await runs.promise(live)
-    await live.answered()
-    await asyncio.sleep(0.1)
-    await until(lambda: not runs._store._unwritten)
-    record = json.loads(await runs_of(tmp_path, lost_after_s=0.03).record(live.request.id))
-    assert record["status"] == "completed" and "told_at" not in record and not runs._telling
-
-
-async def test_a_run_in_the_background_may_forbid_a_record_in_the_store(tmp_path: Path) -> None:
-    runs = runs_of(tmp_path, a_plan(HANGS))
-    live = runs.start(a_request(keeps_results=False), in_background=True)
-    await runs.promise(live)
-    await asyncio.sleep(0.05)
-    assert not runs._telling and not list(tmp_path.rglob("*.json"))  # noqa: ASYNC240 - a test's own folder
-    live.cancel()
-
-
-async def test_a_run_is_not_said_to_be_lost_while_a_replica_does_not_answer(tmp_path: Path) -> None:
-    async def ask(_method: str, *_arguments: Any, timeout_s: float) -> list[Any]:
-        return [None, RayServeException("gone")]
-
-    runs = runs_of(tmp_path, a_plan(HANGS))
-    live = runs.start(a_request(), in_background=True)
-    await runs.promise(live)
-    await until(lambda: list(tmp_path.rglob("*.json")))
-    other = runs_of(tmp_path, peers=ask)
-    with pytest.raises(Unavailable):
-        await other.record(live.request.id)
-    with pytest.raises(Unavailable):
-        await other.events(live.request.id, None, 10)
-    live.cancel()
 
 
 async def test_readers_beyond_the_limit_are_told_when_to_come_again_and_those_that_leave_make_room(tmp_path: Path) -> None:
